@@ -1,0 +1,96 @@
+//! Buffers that outlive a step: parameters, momenta, running statistics, inputs, hyperparameters and results.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aligned_vec::{AVec, ConstAlign};
+use luminal::prelude::Data;
+
+/// Values of a state, aligned to a cache line.
+pub type StateValues = AVec<f32, ConstAlign<64>>;
+
+struct Inner {
+    id: u64,
+    name: String,
+    shape: Vec<usize>,
+    values: OnceLock<RwLock<StateValues>>,
+}
+
+/// A named buffer shared by all graphs that read or write it. Cloning clones the handle, not the values.
+///
+/// Memory is taken (and zeroed) at first use, so that graphs can be built for planning alone.
+#[derive(Clone)]
+pub struct State(Arc<Inner>);
+
+impl State {
+    /// A buffer of zeros.
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name: name.into(),
+            shape: shape.to_vec(),
+            values: OnceLock::new(),
+        }))
+    }
+
+    /// Unique within the process.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The name it was made with, such as `conv1.weight`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Extent of each dimension.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Number of values.
+    pub fn elements(&self) -> usize {
+        self.0.shape.iter().product()
+    }
+
+    fn lock(&self) -> &RwLock<StateValues> {
+        self.0.values.get_or_init(|| RwLock::new(AVec::from_iter(64, std::iter::repeat_n(0.0, self.elements()))))
+    }
+
+    /// Values for reading.
+    pub fn read(&self) -> RwLockReadGuard<'_, StateValues> {
+        self.lock().read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Values for writing.
+    pub fn write(&self) -> RwLockWriteGuard<'_, StateValues> {
+        self.lock().write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State({} {:?})", self.name(), self.shape())
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Data for State {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}

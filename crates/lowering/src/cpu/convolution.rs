@@ -1,0 +1,329 @@
+//! Convolutions as matrix products over gathered windows, one image a task.
+//!
+//! For an image x [C, H, W], `cols` [C·KH·KW, OH·OW] holds in each column the values under one window, so that
+//! y = w·cols, dw = dy·colsᵀ and dx = the scatter of wᵀ·dy.
+
+use graph::operators::Convolution;
+
+use super::{
+    Plan,
+    fusion::Epilogue,
+    linear,
+    matrix::{Matrix, multiply},
+    memory::{Memory, Slot},
+    movement::{self, chunk},
+    program::Kernel,
+    simd,
+};
+
+/// Extents of one convolution.
+#[derive(Clone, Copy, Debug)]
+struct Extents {
+    images: usize,
+    /// Input channels, height and width.
+    c: usize,
+    h: usize,
+    w: usize,
+    /// Output channels, height and width.
+    o: usize,
+    oh: usize,
+    ow: usize,
+    kh: usize,
+    kw: usize,
+    stride: usize,
+    padding: usize,
+    groups: usize,
+}
+
+impl Extents {
+    fn new(a: Convolution, x: &[usize], w: &[usize], y: &[usize]) -> Self {
+        let Convolution { stride, padding, groups } = a;
+        Self {
+            images: x[0],
+            c: x[1],
+            h: x[2],
+            w: x[3],
+            o: w[0],
+            oh: y[2],
+            ow: y[3],
+            kh: w[2],
+            kw: w[3],
+            stride,
+            padding,
+            groups,
+        }
+    }
+
+    /// Values of one input image.
+    fn input(&self) -> usize {
+        self.c * self.h * self.w
+    }
+    /// Values of one output image.
+    fn output(&self) -> usize {
+        self.o * self.pixels()
+    }
+    /// Output pixels of one channel.
+    fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+    /// Values under one window of one group.
+    fn window(&self) -> usize {
+        self.c / self.groups * self.kh * self.kw
+    }
+    /// Values of `cols` for one group.
+    fn cols(&self) -> usize {
+        self.window() * self.pixels()
+    }
+    /// Values of all weights.
+    fn weights(&self) -> usize {
+        self.o * self.window()
+    }
+
+    /// A convolution whose single window is the whole image is a linear layer.
+    fn is_linear(&self) -> bool {
+        self.groups == 1 && self.padding == 0 && (self.kh, self.kw) == (self.h, self.w)
+    }
+
+    /// Output columns whose window column `kx` falls on the image.
+    fn inside(&self, kx: usize, size: usize, extent: usize) -> std::ops::Range<usize> {
+        let first = self.padding.saturating_sub(kx).div_ceil(self.stride);
+        let end = (size + self.padding).saturating_sub(kx).div_ceil(self.stride).min(extent);
+        first.min(end)..end
+    }
+
+    /// Fills `cols` from the channels of one group.
+    fn gather(&self, x: &[f32], cols: &mut [f32]) {
+        let rows = cols.chunks_exact_mut(self.pixels());
+        for (row, out) in rows.enumerate() {
+            let (c, ky, kx) = (row / (self.kh * self.kw), row / self.kw % self.kh, row % self.kw);
+            let plane = &x[c * self.h * self.w..][..self.h * self.w];
+            let (ys, xs) = (self.inside(ky, self.h, self.oh), self.inside(kx, self.w, self.ow));
+            for (oy, line) in out.chunks_exact_mut(self.ow).enumerate() {
+                if !ys.contains(&oy) || xs.is_empty() {
+                    line.fill(0.0);
+                    continue;
+                }
+                let source = &plane[(oy * self.stride + ky - self.padding) * self.w..][..self.w];
+                let start = xs.start * self.stride + kx - self.padding;
+                line[..xs.start].fill(0.0);
+                line[xs.end..].fill(0.0);
+                let inner = &mut line[xs.clone()];
+                if self.stride == 1 {
+                    inner.copy_from_slice(&source[start..start + inner.len()]);
+                } else {
+                    for (value, &pixel) in inner.iter_mut().zip(source[start..].iter().step_by(self.stride)) {
+                        *value = pixel;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds `cols` back to the pixels that it was gathered from.
+    fn scatter(&self, cols: &[f32], x: &mut [f32]) {
+        for (row, values) in cols.chunks_exact(self.pixels()).enumerate() {
+            let (c, ky, kx) = (row / (self.kh * self.kw), row / self.kw % self.kh, row % self.kw);
+            let (ys, xs) = (self.inside(ky, self.h, self.oh), self.inside(kx, self.w, self.ow));
+            if xs.is_empty() {
+                continue;
+            }
+            for oy in ys {
+                let start = (c * self.h + oy * self.stride + ky - self.padding) * self.w + xs.start * self.stride + kx
+                    - self.padding;
+                let line = &values[oy * self.ow..][xs.clone()];
+                if self.stride == 1 {
+                    simd::add(&mut x[start..start + line.len()], line);
+                } else {
+                    for (pixel, &value) in x[start..].iter_mut().step_by(self.stride).zip(line) {
+                        *pixel += value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Forward {
+    e: Extents,
+    x: Slot,
+    w: Slot,
+    b: Slot,
+    y: Slot,
+    epilogue: Epilogue,
+}
+
+impl Kernel for Forward {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+    fn tasks(&self) -> usize {
+        self.e.images
+    }
+    fn scratch(&self) -> usize {
+        self.e.cols()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let e = &self.e;
+        let cols = &mut scratch[..e.cols()];
+        let image = &memory.read(self.x)[task * e.input()..][..e.input()];
+        let range = task * e.output()..(task + 1) * e.output();
+        let out = memory.write(self.y, range.clone());
+        let weights = memory.read(self.w);
+        let per_group = e.o / e.groups;
+        for group in 0..e.groups {
+            e.gather(&image[group * e.input() / e.groups..], cols);
+            let w = Matrix::rows(&weights[group * per_group * e.window()..], e.window());
+            let y = &mut out[group * per_group * e.pixels()..][..per_group * e.pixels()];
+            multiply(y, e.pixels(), (per_group, e.window(), e.pixels()), w, Matrix::rows(cols, e.pixels()), false);
+        }
+        for (plane, &bias) in out.chunks_exact_mut(e.pixels()).zip(memory.read(self.b)) {
+            plane.iter_mut().for_each(|v| *v += bias);
+        }
+        self.epilogue.apply(memory, out, range.start);
+    }
+}
+
+/// x = [x, w, b].
+pub(super) fn forward(
+    plan: &mut Plan,
+    a: Convolution,
+    shapes: &[Vec<usize>],
+    x: &[Slot],
+    y: Slot,
+    output: &[usize],
+    epilogue: Epilogue,
+) {
+    let e = Extents::new(a, &shapes[0], &shapes[1], output);
+    if e.is_linear() {
+        return linear::forward(plan, e.images, e.input(), e.o, x, y, epilogue);
+    }
+    let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
+    plan.push(Forward { e, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
+}
+
+struct InputGrad {
+    e: Extents,
+    w: Slot,
+    dy: Slot,
+    dx: Slot,
+    epilogue: Epilogue,
+}
+
+impl Kernel for InputGrad {
+    fn name(&self) -> &'static str {
+        "convolution input gradient"
+    }
+    fn tasks(&self) -> usize {
+        self.e.images
+    }
+    fn scratch(&self) -> usize {
+        self.e.cols()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let e = &self.e;
+        let cols = &mut scratch[..e.cols()];
+        let dy = &memory.read(self.dy)[task * e.output()..][..e.output()];
+        let range = task * e.input()..(task + 1) * e.input();
+        let dx = memory.write(self.dx, range.clone());
+        dx.fill(0.0);
+        let weights = memory.read(self.w);
+        let per_group = e.o / e.groups;
+        for group in 0..e.groups {
+            let w = Matrix::columns(&weights[group * per_group * e.window()..], e.window());
+            let dy = Matrix::rows(&dy[group * per_group * e.pixels()..], e.pixels());
+            multiply(cols, e.pixels(), (e.window(), per_group, e.pixels()), w, dy, false);
+            e.scatter(cols, &mut dx[group * e.input() / e.groups..]);
+        }
+        self.epilogue.apply(memory, dx, range.start);
+    }
+}
+
+/// x = [w, dy].
+pub(super) fn input_grad(
+    plan: &mut Plan,
+    a: Convolution,
+    shapes: &[Vec<usize>],
+    x: &[Slot],
+    dx: Slot,
+    x_shape: &[usize],
+    epilogue: Epilogue,
+) {
+    let e = Extents::new(a, x_shape, &shapes[0], &shapes[1]);
+    if e.is_linear() {
+        return linear::input_grad(plan, e.images, &shapes[0], x, dx, epilogue);
+    }
+    let touches: Vec<Slot> = x.iter().copied().chain([dx]).chain(epilogue.slots()).collect();
+    plan.push(InputGrad { e, w: x[0], dy: x[1], dx, epilogue }, &touches);
+}
+
+/// Weight gradients of a fixed part of the batch, summed image by image.
+struct WeightGrad {
+    e: Extents,
+    x: Slot,
+    dy: Slot,
+    partial: Slot,
+    parts: usize,
+}
+
+impl Kernel for WeightGrad {
+    fn name(&self) -> &'static str {
+        "convolution weight gradient"
+    }
+    fn tasks(&self) -> usize {
+        self.parts
+    }
+    fn scratch(&self) -> usize {
+        self.e.cols()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let e = &self.e;
+        let cols = &mut scratch[..e.cols()];
+        let out = memory.write(self.partial, task * e.weights()..(task + 1) * e.weights());
+        let (x, dy) = (memory.read(self.x), memory.read(self.dy));
+        let per_group = e.o / e.groups;
+        let size = e.images.div_ceil(self.parts);
+        let images = chunk(task, size, e.images);
+        if images.is_empty() {
+            out.fill(0.0);
+        }
+        for image in images.clone() {
+            for group in 0..e.groups {
+                e.gather(&x[image * e.input() + group * e.input() / e.groups..], cols);
+                let dy = Matrix::rows(&dy[image * e.output() + group * per_group * e.pixels()..], e.pixels());
+                let dw = &mut out[group * per_group * e.window()..][..per_group * e.window()];
+                let cols = Matrix::columns(cols, e.pixels());
+                multiply(dw, e.window(), (per_group, e.pixels(), e.window()), dy, cols, image > images.start);
+            }
+        }
+    }
+}
+
+/// Parts that a batch is split into for weight gradients. A function of the shapes alone, so that sums come out the
+/// same for any number of threads; fewer for large weights, whose partial sums cost memory.
+fn parts(e: &Extents) -> usize {
+    let most = if e.weights() <= 32_768 { 16 } else { 8 };
+    let size = e.images.div_ceil(most);
+    e.images.div_ceil(size)
+}
+
+/// x = [x, dy].
+pub(super) fn weight_grad(
+    plan: &mut Plan,
+    a: Convolution,
+    shapes: &[Vec<usize>],
+    x: &[Slot],
+    dw: Slot,
+    w_shape: &[usize],
+) {
+    let e = Extents::new(a, &shapes[0], w_shape, &shapes[1]);
+    if e.is_linear() {
+        return linear::weight_grad(plan, e.images, w_shape, x, dw);
+    }
+    let parts = parts(&e);
+    if parts == 1 {
+        return plan.push(WeightGrad { e, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
+    }
+    let partial = plan.temporary(parts * e.weights());
+    plan.push(WeightGrad { e, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
+    movement::reduce(plan, partial, parts, dw, e.weights());
+}

@@ -1,0 +1,166 @@
+//! Elementwise operators join the kernel that makes their input, so that values are touched while still in cache.
+
+use graph::{
+    Operator,
+    operators::{Activation, Dropout},
+};
+
+use super::{
+    memory::{Memory, Slot},
+    simd,
+};
+use crate::schedule::Item;
+
+/// What an item of the schedule is to the fusion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Starts a kernel; these items are computed with it, in order.
+    Head { members: Vec<usize> },
+    /// Is computed with an earlier item.
+    Member,
+}
+
+/// Position of the input that an elementwise operator transforms, given that `input` is the newest one.
+fn primary(item: &Item) -> Option<usize> {
+    match item.operator {
+        Operator::Activation(_) | Operator::Dropout(_) => Some(item.inputs[0]),
+        Operator::ActivationGrad(_) => Some(item.inputs[1]),
+        Operator::Add if item.inputs[0] != item.inputs[1] => item.inputs.iter().max().copied(),
+        _ => None,
+    }
+}
+
+/// Operators whose kernels write each output range once and can go on with it.
+fn takes_epilogue(operator: &Operator) -> bool {
+    matches!(
+        operator,
+        Operator::Convolution(_)
+            | Operator::ConvolutionInputGrad(..)
+            | Operator::Linear
+            | Operator::LinearInputGrad
+            | Operator::MaxPool(_)
+            | Operator::MaxPoolGrad(_)
+            | Operator::AveragePool(_)
+            | Operator::AveragePoolGrad(..)
+            | Operator::BatchNormalize
+            | Operator::BatchNormalizeInputGrad
+            | Operator::LocalResponse(_)
+            | Operator::LocalResponseGrad(_)
+            | Operator::Add
+            | Operator::Activation(_)
+            | Operator::ActivationGrad(_)
+            | Operator::Dropout(_)
+    )
+}
+
+/// Groups of items that one kernel computes.
+pub(crate) fn groups(items: &[Item]) -> Vec<Group> {
+    let mut readers = vec![0; items.len()];
+    for item in items {
+        for &input in &item.inputs {
+            readers[input] += 1;
+        }
+    }
+    let mut groups = vec![Group::Head { members: Vec::new() }; items.len()];
+    // Head whose kernel makes each item's values.
+    let mut heads: Vec<usize> = (0..items.len()).collect();
+    for i in 0..items.len() {
+        if matches!(items[i].operator, Operator::Reshape(_)) && readers[items[i].inputs[0]] == 1 {
+            heads[i] = heads[items[i].inputs[0]];
+        }
+        let Some(main) = primary(&items[i]) else { continue };
+        let head = heads[main];
+        let single =
+            readers[main] == 1 && takes_epilogue(&items[head].operator) && items[main].output == items[i].output;
+        let others_ready = items[i].inputs.iter().all(|&input| input == main || heads[input] < head);
+        if single && others_ready {
+            let Group::Head { members } = &mut groups[head] else { unreachable!("heads stay heads") };
+            members.push(i);
+            groups[i] = Group::Member;
+            heads[i] = head;
+        }
+    }
+    groups
+}
+
+/// One elementwise operation on values that are already in place.
+#[derive(Clone, Copy, Debug)]
+enum Elementwise {
+    Activation(Activation),
+    ActivationGrad(Activation, Slot),
+    Dropout(Dropout, Slot),
+    Add(Slot),
+}
+
+/// What a kernel does to its output before it lets go of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epilogue(Vec<Elementwise>);
+
+impl Epilogue {
+    /// The members of a group, in order.
+    pub(crate) fn new(items: &[Item], members: &[usize], slot: &dyn Fn(usize) -> Slot) -> Self {
+        Self(members.iter().map(|&member| Self::operation(&items[member], primary(&items[member]), slot)).collect())
+    }
+
+    /// A single operator whose main input is copied to the output first.
+    pub(crate) fn first(item: &Item, x: &[Slot]) -> (Slot, Self) {
+        let main = primary(item).unwrap_or(item.inputs[0]);
+        let slot = |input: usize| {
+            let position = item.inputs.iter().position(|&i| i == input);
+            x[position.expect("it is one of the inputs")]
+        };
+        (slot(main), Self(vec![Self::operation(item, Some(main), &slot)]))
+    }
+
+    fn operation(item: &Item, main: Option<usize>, slot: &dyn Fn(usize) -> Slot) -> Elementwise {
+        match item.operator {
+            Operator::Activation(kind) => Elementwise::Activation(kind),
+            Operator::ActivationGrad(kind) => Elementwise::ActivationGrad(kind, slot(item.inputs[0])),
+            Operator::Dropout(dropout) => Elementwise::Dropout(dropout, slot(item.inputs[1])),
+            Operator::Add => {
+                let other = if Some(item.inputs[0]) == main { item.inputs[1] } else { item.inputs[0] };
+                Elementwise::Add(slot(other))
+            }
+            ref other => unreachable!("{other:?} is not elementwise"),
+        }
+    }
+
+    /// This one, then another.
+    pub(crate) fn then(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
+    }
+
+    /// Slots that it reads.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.0.iter().filter_map(|operation| match operation {
+            Elementwise::Activation(_) => None,
+            Elementwise::ActivationGrad(_, slot) | Elementwise::Dropout(_, slot) | Elementwise::Add(slot) => {
+                Some(*slot)
+            }
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Transforms `out`, which holds the output's values from `offset` on.
+    pub(crate) fn apply(&self, memory: &Memory, out: &mut [f32], offset: usize) {
+        for operation in &self.0 {
+            match *operation {
+                Elementwise::Activation(kind) => simd::activation(kind, out),
+                Elementwise::ActivationGrad(kind, y) => {
+                    simd::activation_grad(kind, &memory.read(y)[offset..offset + out.len()], out);
+                }
+                Elementwise::Dropout(dropout, key) => {
+                    let key = memory.read(key);
+                    let words = dropout.words(std::array::from_fn(|i| f64::from(key[i])));
+                    simd::dropout(words, dropout.threshold(), dropout.scale() as f32, offset as u32, out);
+                }
+                Elementwise::Add(other) => simd::add(out, &memory.read(other)[offset..offset + out.len()]),
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The CPU lowering: GEMM-based convolutions, elementwise work fused into its neighbours, one planned arena.
+//!
+//! One file per operator, mirroring the crate `graph`; [`fusion`] decides what is computed together, [`memory`] where
+//! values live, [`program`] runs the kernels and [`team`] shares their tasks out to threads.
+
+mod activation;
+mod batch_norm;
+mod convolution;
+mod cross_entropy;
+mod fusion;
+mod linear;
+mod local_response;
+mod matrix;
+mod memory;
+mod movement;
+mod pooling;
+mod program;
+mod simd;
+mod team;
+mod update;
+
+use std::{cell::RefCell, rc::Rc};
+
+use graph::Operator;
+use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
+
+pub use program::{MemoryPlan, Program, StepTime, Workspace};
+
+use self::{
+    fusion::{Epilogue, Group},
+    memory::{Place, Slot},
+    program::Kernel,
+};
+use crate::schedule::{Item, schedule};
+
+/// Lowers every operator of a graph into one [`Program`].
+#[derive(Clone, Debug)]
+pub struct CpuCompiler {
+    workspace: Rc<RefCell<Workspace>>,
+}
+
+impl CpuCompiler {
+    /// Programs compiled with one workspace share its threads and arena, so they run one at a time.
+    pub fn new(workspace: &Rc<RefCell<Workspace>>) -> Self {
+        Self { workspace: Rc::clone(workspace) }
+    }
+}
+
+impl Compiler for CpuCompiler {
+    fn compile<T: ToIdsMut>(&self, graph: &mut Graph, _remap: T) {
+        let program = lower(graph).into_program(&self.workspace);
+        graph.graph.clear();
+        graph.add_op(program).finish();
+    }
+}
+
+/// What a graph will need when it runs, known without running or allocating anything. The graph must have been through
+/// [`graph::Autograd`].
+pub fn memory_plan(graph: &Graph, threads: usize) -> MemoryPlan {
+    lower(graph).memory_plan(threads)
+}
+
+/// Runs a compiled graph once.
+///
+/// # Panics
+/// When the graph was not compiled by [`CpuCompiler`].
+pub fn program(graph: &Graph) -> &Program {
+    let index: NodeIndex = graph.graph.node_indices().next().expect("a compiled graph has one node");
+    let operator = graph.graph.node_weight(index).expect("the index was just found");
+    operator.as_any().downcast_ref().expect("the graph was compiled for the CPU")
+}
+
+/// Kernels and places while they are being collected.
+#[derive(Default)]
+pub(crate) struct Plan {
+    kernels: Vec<Box<dyn Kernel>>,
+    places: Vec<Place>,
+}
+
+impl Plan {
+    /// A place for values that live within the step; its lifetime grows with the kernels that touch it.
+    fn temporary(&mut self, elements: usize) -> Slot {
+        self.places.push(Place::Arena { elements, first: usize::MAX, last: 0 });
+        Slot(self.places.len() - 1)
+    }
+
+    /// Appends a kernel that touches these slots.
+    fn push(&mut self, kernel: impl Kernel + 'static, touches: &[Slot]) {
+        let step = self.kernels.len();
+        for slot in touches {
+            if let Place::Arena { first, last, .. } = &mut self.places[slot.0] {
+                *first = step.min(*first);
+                *last = step.max(*last);
+            }
+        }
+        self.kernels.push(Box::new(kernel));
+    }
+}
+
+/// Turns a graph into kernels over places.
+fn lower(graph: &Graph) -> Plan {
+    let items = schedule(graph);
+    let fusion = fusion::groups(&items);
+    let mut plan = Plan::default();
+    let mut slots: Vec<Option<Slot>> = vec![None; items.len()];
+    for item in 0..items.len() {
+        match (&items[item].operator, &fusion[item]) {
+            (Operator::Source(state), _) => {
+                plan.places.push(Place::State(state.clone()));
+                slots[item] = Some(Slot(plan.places.len() - 1));
+            }
+            (Operator::Reshape(_), Group::Member) | (_, Group::Member) => {}
+            (Operator::Reshape(_), Group::Head { .. }) => slots[item] = slots[items[item].inputs[0]],
+            (_, Group::Head { members }) => {
+                let slot = |input: usize| slots[input].expect("inputs come first");
+                let epilogue = Epilogue::new(&items, members, &slot);
+                let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
+                let output = (items[item].operator.writes().is_empty()).then(|| {
+                    let elements = items[item].output.iter().product();
+                    plan.temporary(elements)
+                });
+                kernel(&mut plan, &items[item], &inputs, output, epilogue);
+                for &made in [item].iter().chain(members) {
+                    slots[made] = output;
+                }
+            }
+        }
+    }
+    plan
+}
+
+/// Appends the kernels of one operator. Exhaustive: an operator without a lowering does not compile.
+fn kernel(plan: &mut Plan, item: &Item, x: &[Slot], output: Option<Slot>, epilogue: Epilogue) {
+    let y = || output.expect("the operator has a value");
+    let shapes = &item.shapes;
+    match &item.operator {
+        Operator::Source(_) | Operator::Reshape(_) => unreachable!("these have no kernel"),
+        Operator::Gradient => unreachable!("autograd comes before lowering"),
+        Operator::Fill(value, _) => movement::fill(plan, *value, y(), item.output.iter().product()),
+        Operator::Add | Operator::Activation(_) | Operator::ActivationGrad(_) | Operator::Dropout(_) => {
+            activation::elementwise(plan, item, x, y(), epilogue);
+        }
+        Operator::ChannelSum => movement::channel_sum(plan, x[0], &shapes[0], y()),
+        Operator::Row(row) => movement::copy(plan, x[0], row * item.output[0], y(), item.output[0]),
+        Operator::Stack => movement::stack(plan, x[0], x[1], y(), shapes[0][0]),
+        Operator::Store => movement::copy(plan, x[0], 0, x[1], shapes[1].iter().product()),
+        Operator::Convolution(a) => convolution::forward(plan, *a, shapes, x, y(), &item.output, epilogue),
+        Operator::ConvolutionInputGrad(a, shape) => convolution::input_grad(plan, *a, shapes, x, y(), shape, epilogue),
+        Operator::ConvolutionWeightGrad(a, shape) => convolution::weight_grad(plan, *a, shapes, x, y(), shape),
+        Operator::Linear => linear::forward(plan, shapes[0][0], shapes[0][1], item.output[1], x, y(), epilogue),
+        Operator::LinearInputGrad => linear::input_grad(plan, shapes[1][0], &shapes[0], x, y(), epilogue),
+        Operator::LinearWeightGrad => linear::weight_grad(plan, shapes[0][0], &item.output, x, y()),
+        Operator::MaxPool(pool) => pooling::max(plan, *pool, &shapes[0], x[0], y(), epilogue),
+        Operator::MaxPoolGrad(pool) => pooling::max_grad(plan, *pool, &shapes[0], x, y(), epilogue),
+        Operator::AveragePool(pool) => pooling::average(plan, *pool, &shapes[0], x[0], y(), epilogue),
+        Operator::AveragePoolGrad(pool, shape) => pooling::average_grad(plan, *pool, shape, x[0], y(), epilogue),
+        Operator::BatchStatistics => batch_norm::statistics(plan, &shapes[0], x[0], y()),
+        Operator::BatchNormalize => batch_norm::normalize(plan, &shapes[0], x, y(), epilogue),
+        Operator::BatchNormalizeParameterGrad => batch_norm::parameter_grad(plan, &shapes[0], x, y()),
+        Operator::BatchNormalizeInputGrad => batch_norm::input_grad(plan, &shapes[0], x, y(), epilogue),
+        Operator::UpdateRunning(momentum, count) => batch_norm::update_running(plan, *momentum, *count, x),
+        Operator::LocalResponse(a) => local_response::forward(plan, *a, &shapes[0], x[0], y(), epilogue),
+        Operator::LocalResponseGrad(a) => local_response::grad(plan, *a, &shapes[0], x, y(), epilogue),
+        Operator::CrossEntropy => cross_entropy::forward(plan, &shapes[0], x, y()),
+        Operator::CrossEntropyGrad => cross_entropy::grad(plan, &shapes[0], x, y()),
+        Operator::ClipFactor => update::clip_factor(plan, x, shapes, y()),
+        Operator::Update(rule) => update::update(plan, *rule, x, &shapes[0]),
+    }
+}

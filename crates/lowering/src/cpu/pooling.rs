@@ -1,0 +1,200 @@
+//! Max and average pooling, a few planes a task.
+
+use graph::operators::Pool;
+
+use super::{
+    Plan,
+    fusion::Epilogue,
+    memory::{Memory, Slot},
+    movement::{CHUNK, chunk},
+    program::Kernel,
+    simd::dispatch,
+};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Planes {
+    pool: Pool,
+    /// Number of planes [N·C].
+    count: usize,
+    h: usize,
+    w: usize,
+    oh: usize,
+    ow: usize,
+}
+
+impl Planes {
+    fn new(pool: Pool, x_shape: &[usize]) -> Self {
+        let y = pool.output_shape(x_shape);
+        Self { pool, count: x_shape[0] * x_shape[1], h: x_shape[2], w: x_shape[3], oh: y[2], ow: y[3] }
+    }
+    fn input(&self) -> usize {
+        self.h * self.w
+    }
+    fn output(&self) -> usize {
+        self.oh * self.ow
+    }
+    /// Planes per task.
+    fn batch(&self) -> usize {
+        (CHUNK / self.input()).max(1)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Max,
+    MaxGrad,
+    Average,
+    AverageGrad,
+}
+
+struct Pooling {
+    kind: Kind,
+    planes: Planes,
+    x: Slot,
+    /// dy of the max pool's gradient.
+    dy: Option<Slot>,
+    y: Slot,
+    epilogue: Epilogue,
+}
+
+impl Kernel for Pooling {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Max => "max pool",
+            Kind::MaxGrad => "max pool gradient",
+            Kind::Average => "average pool",
+            Kind::AverageGrad => "average pool gradient",
+        }
+    }
+    fn tasks(&self) -> usize {
+        self.planes.count.div_ceil(self.planes.batch())
+    }
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
+        let p = &self.planes;
+        let range = chunk(task, p.batch(), p.count);
+        let (inputs, outputs) =
+            (range.start * p.input()..range.end * p.input(), range.start * p.output()..range.end * p.output());
+        let x = memory.read(self.x);
+        let target = if matches!(self.kind, Kind::Max | Kind::Average) { outputs.clone() } else { inputs.clone() };
+        let y = memory.write(self.y, target.clone());
+        match self.kind {
+            Kind::Max => max_planes(p, &x[inputs], y),
+            Kind::Average => average_planes(p, &x[inputs], y),
+            Kind::AverageGrad => average_grad_planes(p, &x[outputs], y),
+            Kind::MaxGrad => {
+                max_grad_planes(p, &x[inputs], &memory.read(self.dy.expect("a gradient comes in"))[outputs], y)
+            }
+        }
+        self.epilogue.apply(memory, y, target.start);
+    }
+}
+
+dispatch! {
+    /// Largest value of each window.
+    fn max_planes(p: &Planes, x: &[f32], y: &mut [f32]) {
+        let Pool { size, stride } = p.pool;
+        for (x, y) in x.chunks_exact(p.input()).zip(y.chunks_exact_mut(p.output())) {
+            for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
+                line.fill(f32::NEG_INFINITY);
+                for ky in 0..size {
+                    let row = &x[(oy * stride + ky) * p.w..][..p.w];
+                    for kx in 0..size {
+                        for (value, &pixel) in line.iter_mut().zip(row[kx..].iter().step_by(stride)) {
+                            *value = if pixel > *value { pixel } else { *value };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// dy goes to the first largest value of each window.
+fn max_grad_planes(p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let Pool { size, stride } = p.pool;
+    dx.fill(0.0);
+    for ((x, dy), dx) in x.chunks_exact(p.input()).zip(dy.chunks_exact(p.output())).zip(dx.chunks_exact_mut(p.input()))
+    {
+        for oy in 0..p.oh {
+            for ox in 0..p.ow {
+                let corner = oy * stride * p.w + ox * stride;
+                let (mut best, mut largest) = (corner, x[corner]);
+                for ky in 0..size {
+                    let row = corner + ky * p.w;
+                    for (i, &pixel) in x[row..row + size].iter().enumerate() {
+                        if pixel > largest {
+                            (best, largest) = (row + i, pixel);
+                        }
+                    }
+                }
+                dx[best] += dy[oy * p.ow + ox];
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Mean of each window.
+    fn average_planes(p: &Planes, x: &[f32], y: &mut [f32]) {
+        let Pool { size, stride } = p.pool;
+        let share = 1.0 / (size * size) as f32;
+        for (x, y) in x.chunks_exact(p.input()).zip(y.chunks_exact_mut(p.output())) {
+            for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
+                line.fill(0.0);
+                for ky in 0..size {
+                    let row = &x[(oy * stride + ky) * p.w..][..p.w];
+                    for kx in 0..size {
+                        for (value, pixel) in line.iter_mut().zip(row[kx..].iter().step_by(stride)) {
+                            *value += pixel;
+                        }
+                    }
+                }
+                line.iter_mut().for_each(|value| *value *= share);
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// dy spread evenly over each window.
+    fn average_grad_planes(p: &Planes, dy: &[f32], dx: &mut [f32]) {
+        let Pool { size, stride } = p.pool;
+        let share = 1.0 / (size * size) as f32;
+        dx.fill(0.0);
+        for (dy, dx) in dy.chunks_exact(p.output()).zip(dx.chunks_exact_mut(p.input())) {
+            for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
+                for ky in 0..size {
+                    let row = &mut dx[(oy * stride + ky) * p.w..][..p.w];
+                    for kx in 0..size {
+                        for (pixel, value) in row[kx..].iter_mut().step_by(stride).zip(line) {
+                            *pixel += value * share;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn push(plan: &mut Plan, kernel: Pooling) {
+    let touches: Vec<Slot> = [kernel.x, kernel.y].into_iter().chain(kernel.dy).chain(kernel.epilogue.slots()).collect();
+    plan.push(kernel, &touches);
+}
+
+pub(super) fn max(plan: &mut Plan, pool: Pool, shape: &[usize], x: Slot, y: Slot, epilogue: Epilogue) {
+    push(plan, Pooling { kind: Kind::Max, planes: Planes::new(pool, shape), x, dy: None, y, epilogue });
+}
+
+/// x = [x, dy].
+pub(super) fn max_grad(plan: &mut Plan, pool: Pool, shape: &[usize], x: &[Slot], y: Slot, epilogue: Epilogue) {
+    push(plan, Pooling { kind: Kind::MaxGrad, planes: Planes::new(pool, shape), x: x[0], dy: Some(x[1]), y, epilogue });
+}
+
+pub(super) fn average(plan: &mut Plan, pool: Pool, shape: &[usize], x: Slot, y: Slot, epilogue: Epilogue) {
+    push(plan, Pooling { kind: Kind::Average, planes: Planes::new(pool, shape), x, dy: None, y, epilogue });
+}
+
+/// `x_shape` is the shape of dx.
+pub(super) fn average_grad(plan: &mut Plan, pool: Pool, x_shape: &[usize], dy: Slot, y: Slot, epilogue: Epilogue) {
+    push(plan, Pooling { kind: Kind::AverageGrad, planes: Planes::new(pool, x_shape), x: dy, dy: None, y, epilogue });
+}

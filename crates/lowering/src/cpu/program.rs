@@ -1,0 +1,207 @@
+//! A whole step as one luminal operator.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use aligned_vec::AVec;
+use graph::{State, StateValues};
+use luminal::{
+    op::{InputTensor, Operator},
+    prelude::{ShapeTracker, Tensor},
+};
+
+use super::{
+    Plan,
+    memory::{Memory, Place, layout},
+    team::Team,
+};
+
+/// One fused operation, split into tasks by the shapes alone.
+pub(crate) trait Kernel: Sync {
+    /// What it computes, for profiles.
+    fn name(&self) -> &'static str;
+    /// Number of independent tasks.
+    fn tasks(&self) -> usize;
+    /// f32 values of private memory that a thread needs while it runs a task.
+    fn scratch(&self) -> usize {
+        0
+    }
+    /// Runs one task. Writes no range that another task of this kernel touches.
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]);
+}
+
+/// Threads and memory that programs of one worker share; they run one at a time.
+#[derive(Debug)]
+pub struct Workspace {
+    team: Team,
+    arena: AVec<f32>,
+    scratch: Vec<AVec<f32>>,
+}
+
+impl Workspace {
+    /// A workspace for programs that run on `threads` threads.
+    pub fn new(threads: usize) -> Rc<RefCell<Self>> {
+        let team = Team::new(threads);
+        let scratch = (0..team.threads()).map(|_| AVec::new(64)).collect();
+        Rc::new(RefCell::new(Self { team, arena: AVec::new(64), scratch }))
+    }
+
+    fn reserve(&mut self, plan: MemoryPlan) {
+        let grow =
+            |buffer: &mut AVec<f32>, bytes: usize| buffer.resize(buffer.len().max(bytes / size_of::<f32>()), 0.0);
+        grow(&mut self.arena, plan.arena_bytes);
+        for scratch in &mut self.scratch {
+            grow(scratch, plan.scratch_bytes / plan.threads);
+        }
+    }
+}
+
+/// Memory of a program, known before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Values that live within a step, in bytes.
+    pub arena_bytes: usize,
+    /// Private memory of all threads, in bytes.
+    pub scratch_bytes: usize,
+    /// States (parameters, moments, batch), in bytes.
+    pub state_bytes: usize,
+    /// Threads it was planned for.
+    pub threads: usize,
+}
+
+impl MemoryPlan {
+    /// All of it, in bytes.
+    pub fn total_bytes(&self) -> usize {
+        self.arena_bytes + self.scratch_bytes + self.state_bytes
+    }
+}
+
+/// Time that a kernel took in the steps that were profiled.
+#[derive(Clone, Copy, Debug)]
+pub struct StepTime {
+    /// What it computes.
+    pub kernel: &'static str,
+    /// Sum over the profiled steps.
+    pub time: Duration,
+}
+
+/// Kernels in a fixed order over planned memory: what a lowered graph consists of.
+pub struct Program {
+    kernels: Vec<Box<dyn Kernel>>,
+    places: Vec<Place>,
+    offsets: Vec<usize>,
+    states: Vec<State>,
+    plan: MemoryPlan,
+    workspace: Rc<RefCell<Workspace>>,
+    profile: RefCell<Option<Vec<Duration>>>,
+}
+
+impl Plan {
+    pub(crate) fn memory_plan(&self, threads: usize) -> MemoryPlan {
+        let scratch = self.kernels.iter().map(|kernel| kernel.scratch()).max().unwrap_or(0).next_multiple_of(16);
+        let states = self.places.iter().map(|place| match place {
+            Place::State(state) => state.elements(),
+            Place::Arena { .. } => 0,
+        });
+        MemoryPlan {
+            arena_bytes: layout(&self.places).1 * size_of::<f32>(),
+            scratch_bytes: scratch * threads * size_of::<f32>(),
+            state_bytes: states.sum::<usize>() * size_of::<f32>(),
+            threads,
+        }
+    }
+
+    pub(crate) fn into_program(self, workspace: &Rc<RefCell<Workspace>>) -> Program {
+        let threads = workspace.borrow().team.threads();
+        let plan = self.memory_plan(threads);
+        workspace.borrow_mut().reserve(plan);
+        let states = self.places.iter().filter_map(|place| match place {
+            Place::State(state) => Some(state.clone()),
+            Place::Arena { .. } => None,
+        });
+        Program {
+            states: states.collect(),
+            offsets: layout(&self.places).0,
+            kernels: self.kernels,
+            places: self.places,
+            plan,
+            workspace: Rc::clone(workspace),
+            profile: RefCell::new(None),
+        }
+    }
+}
+
+impl Program {
+    /// Memory that it uses.
+    pub fn memory_plan(&self) -> MemoryPlan {
+        self.plan
+    }
+
+    /// Starts to time each kernel; [`Self::profile`] gives the sums.
+    pub fn start_profile(&self) {
+        *self.profile.borrow_mut() = Some(vec![Duration::ZERO; self.kernels.len()]);
+    }
+
+    /// Time of each kernel since [`Self::start_profile`], in order; empty if it was not called.
+    pub fn profile(&self) -> Vec<StepTime> {
+        let times = self.profile.borrow().clone().unwrap_or_default();
+        self.kernels.iter().zip(times).map(|(kernel, time)| StepTime { kernel: kernel.name(), time }).collect()
+    }
+
+    /// Runs one step.
+    fn run(&self) {
+        let Workspace { team, arena, scratch } = &mut *self.workspace.borrow_mut();
+        let mut guards: Vec<_> = self.states.iter().map(State::write).collect();
+        let mut states: Vec<&mut StateValues> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        assert!(arena.len() * size_of::<f32>() >= self.plan.arena_bytes, "the workspace was reserved for this program");
+        // SAFETY: the arena is at least as long as the layout says (asserted), and it and the states are borrowed
+        // exclusively until the end of this function, after the last use of `memory`.
+        #[expect(unsafe_code, reason = "kernels address planned memory by offset")]
+        let memory = unsafe { Memory::new(&self.places, &self.offsets, arena.as_mut_ptr(), &mut states) };
+        let scratch: Vec<Scratch> = scratch.iter_mut().map(|s| Scratch(s.as_mut_ptr(), s.len())).collect();
+        let mut profile = self.profile.borrow_mut();
+        for (step, kernel) in self.kernels.iter().enumerate() {
+            let start = profile.is_some().then(Instant::now);
+            team.run(kernel.tasks(), &|thread, task| {
+                // SAFETY: each thread of the team has its own buffer and runs one task at a time.
+                #[expect(unsafe_code, reason = "private memory of the thread that runs the task")]
+                let private = unsafe { std::slice::from_raw_parts_mut(scratch[thread].0, scratch[thread].1) };
+                kernel.run(task, &memory, private);
+            });
+            if let (Some(times), Some(start)) = (profile.as_mut(), start) {
+                times[step] += start.elapsed();
+            }
+        }
+    }
+}
+
+struct Scratch(*mut f32, usize);
+
+// SAFETY: the buffer behind it is used by one thread of the team at a time (see `Program::run`).
+#[expect(unsafe_code, reason = "one buffer per thread, handed out by thread number")]
+unsafe impl Sync for Scratch {}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernels = self.kernels.iter().map(|kernel| kernel.name());
+        f.debug_struct("Program").field("kernels", &kernels.collect::<Vec<_>>()).field("memory", &self.plan).finish()
+    }
+}
+
+/// A program is equal only to itself.
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Operator for Program {
+    fn process(&mut self, _: Vec<(InputTensor, ShapeTracker)>) -> Vec<Tensor> {
+        self.run();
+        vec![]
+    }
+}

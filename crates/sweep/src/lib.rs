@@ -1,0 +1,1 @@
+//! Samplers, the queue of trials and its workers.

@@ -1,0 +1,1 @@
+//! The epoch loop: training, evaluation, metrics, checkpoints.
