@@ -1,0 +1,161 @@
+//! One connection with the runtime that drives it, behind blocking calls.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::StoreError;
+
+/// How long a call waits for other processes to finish writing before it gives up. Their transactions take milliseconds, so this
+/// is reached only when one of them is stopped in the middle of one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading and writing; makes the file.
+    Write,
+    /// Reading only, of a file that is there.
+    Read,
+    /// Reading only, of a file in a folder that cannot be written to, where SQLite cannot make its shared-memory file.
+    ReadSealed,
+    /// Neither, but allowed to remove log files that nobody needs; makes no file.
+    Tidy,
+}
+
+/// What the inside of a call ends in: SQLite's own error, which gets the file's name on the way out, or one of ours.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    Sqlite(sqlx::Error),
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Problem {
+    /// SQLite's primary result code.
+    pub(crate) fn code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(error) => code(error),
+            Self::Store(_) => None,
+        }
+    }
+
+    /// Another process is in the way for the moment: BUSY, or PROTOCOL, which a race for the write-ahead log's locks ends in.
+    fn is_busy(&self) -> bool {
+        matches!(self.code(), Some(5 | 15))
+    }
+
+    pub(crate) fn at(self, path: &Path) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::Sqlite(error) => StoreError::Database { path: path.to_path_buf(), source: Box::new(error) },
+        }
+    }
+}
+
+/// SQLite's primary result code.
+pub(crate) fn code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// One connection. Not to be used from within an async runtime.
+#[derive(Debug)]
+pub(crate) struct Session {
+    runtime: Runtime,
+    connection: Option<SqliteConnection>,
+    path: PathBuf,
+    patience: Duration,
+}
+
+impl Session {
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self, Problem> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Problem::Sqlite(sqlx::Error::Io(error)))?;
+        let options = options(path, access);
+        let patience = if access == Access::Tidy { Duration::ZERO } else { BUSY_TIMEOUT };
+        let deadline = Instant::now() + patience;
+        let connection = loop {
+            // Switching a new file to write-ahead logging takes a lock that SQLite does not wait for.
+            match runtime.block_on(options.connect()).map_err(Problem::from) {
+                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => break result?,
+            }
+        };
+        Ok(Self { runtime, connection: Some(connection), path: path.to_path_buf(), patience })
+    }
+
+    /// Does the work, again where another process was in the way: the work starts over, so it must be one transaction.
+    pub(crate) fn attempt<T>(
+        &mut self,
+        mut work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(Problem::Sqlite(sqlx::Error::PoolClosed));
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.runtime.block_on(work(connection)) {
+                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`Self::attempt`], with the file's name in the error.
+    pub(crate) fn run<T>(
+        &mut self,
+        work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Problem>,
+    ) -> Result<T, StoreError> {
+        self.attempt(work).map_err(|problem| problem.at(&self.path))
+    }
+}
+
+impl Drop for Session {
+    /// Closes for good: the last one to leave moves the write-ahead log into the file and removes it.
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Nothing is lost if this fails: what was written is in the log, and the next one to open the file finds it there.
+            let _ = self.runtime.block_on(connection.close());
+        }
+    }
+}
+
+fn options(path: &Path, access: Access) -> SqliteConnectOptions {
+    // SQLite takes a name that starts with `file:` for a URI.
+    let name = if path.to_string_lossy().starts_with("file:") { Path::new(".").join(path) } else { path.to_path_buf() };
+    let options = SqliteConnectOptions::new()
+        .filename(name)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .disable_statement_logging();
+    match access {
+        Access::Write => {
+            options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal)
+        }
+        Access::Tidy => options.busy_timeout(Duration::ZERO),
+        // Rows come from SQLite's thread in batches of this many; the default of 50 switches threads too often.
+        Access::Read => options.read_only(true).row_buffer_size(1000).pragma("query_only", "ON"),
+        Access::ReadSealed => options.read_only(true).immutable(true).row_buffer_size(1000).pragma("query_only", "ON"),
+    }
+}
