@@ -1,0 +1,494 @@
+//! An experiment file, read and checked, and the trials it describes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use crate::document::{self, Entry, Node, Place, Table, Value, quoted};
+use crate::overrides::{self, OverrideError, SECTIONS};
+use crate::search::{SweepError, SweepNodes, overlap};
+use crate::trial::canonical_text;
+use crate::{Location, PlanError, Settings, Sweep, Trial, Violation, deserialize, suggest};
+
+/// Most trials of one experiment.
+pub const MAX_TRIALS: usize = 100_000;
+
+/// Keys at the top of an experiment file.
+const TOP: [&str; 9] = ["name", "question", "seeds", "dataset", "augment", "model", "train", "sweep", "variants"];
+
+/// An experiment file with everything checked that can be checked without the data.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// `name`, by default the file's name without its extension.
+    pub name: String,
+    /// `question`: what the experiment is to find out.
+    pub question: String,
+    /// `seeds`: a list, or a count n that stands for 1 … n. Default: 1.
+    pub seeds: Vec<u64>,
+    /// Settings that all trials start from.
+    pub settings: Settings,
+    /// `[variants.NAME]`, in the order of the file.
+    pub variants: Vec<Variant>,
+    /// `[sweep]`.
+    pub sweep: Sweep,
+    configurations: Vec<Configuration>,
+}
+
+/// `[variants.NAME]`: a bundle of settings that are compared as one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// NAME.
+    pub name: String,
+    /// The experiment's settings with the variant's laid over them.
+    pub settings: Settings,
+    /// `[variants.NAME.sweep]`: axes of this variant alone; one with the key of a common axis takes its place.
+    pub sweep: Sweep,
+}
+
+/// A trial without its seed.
+#[derive(Clone, Debug)]
+struct Configuration {
+    variant: Option<String>,
+    settings: Settings,
+    assignments: Vec<(String, Json)>,
+}
+
+impl Experiment {
+    /// Reads an experiment file, lays `key=value` (or `~key`) overrides over it, and checks it and every trial of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or anything in it or in the overrides is wrong.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, PlanError> {
+        let bytes = std::fs::read(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line =
+                1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            PlanError::Syntax {
+                location: Location::File { path: path.to_owned(), line: u32::try_from(line).ok() },
+                message: "is not UTF-8 text".to_owned(),
+            }
+        })?;
+        Self::parse(&text, path, overrides)
+    }
+
+    /// The same from a text; `path` serves messages and the default name.
+    ///
+    /// # Errors
+    /// Anything in the text or in the overrides is wrong.
+    pub fn parse(text: &str, path: impl AsRef<Path>, overrides: &[String]) -> Result<Self, PlanError> {
+        let reader = FileReader { path: path.as_ref().to_owned() };
+        let mut root = document::parse(text).map_err(|error| PlanError::Syntax {
+            location: reader.location(Some(Place::Line(error.line))),
+            message: error.message,
+        })?;
+        let twice = |(key, place): (String, Place)| reader.fail(Some(place), key, "stands twice".to_owned());
+        overrides::flatten_sweeps(&mut root).map_err(twice)?;
+        for text in overrides {
+            overrides::apply(&mut root, text).map_err(|error| match error {
+                OverrideError::Syntax(message) => PlanError::Syntax { location: Location::CommandLine, message },
+                OverrideError::Key(key, message) => PlanError::Key { location: Location::CommandLine, key, message },
+            })?;
+        }
+        overrides::flatten_sweeps(&mut root).map_err(twice)?;
+        reader.experiment(&root)
+    }
+
+    /// The trials in their order: variants, then the grid (its first key changes slowest), then lists that move together, then seeds.
+    pub fn trials(&self) -> Vec<Trial> {
+        let seeds = &self.seeds;
+        let trial = |configuration: &Configuration, seed: u64| Trial {
+            variant: configuration.variant.clone(),
+            seed,
+            settings: configuration.settings.clone(),
+            assignments: configuration.assignments.clone(),
+        };
+        self.configurations
+            .iter()
+            .flat_map(|configuration| seeds.iter().map(move |seed| trial(configuration, *seed)))
+            .collect()
+    }
+}
+
+/// A variant, or the experiment itself where there are none, on the way to its configurations.
+struct Branch<'a> {
+    variant: Option<&'a Entry>,
+    /// Where errors in `own` and `own_sweep` stand: empty, or `variants.NAME.`.
+    prefix: String,
+    own: Table,
+    merged: Table,
+    own_sweep: SweepNodes,
+    sweep: SweepNodes,
+}
+
+/// Reads one file and words its errors.
+struct FileReader {
+    path: PathBuf,
+}
+
+impl FileReader {
+    fn location(&self, place: Option<Place>) -> Location {
+        match place {
+            Some(Place::CommandLine) => Location::CommandLine,
+            Some(Place::Line(line)) => Location::File { path: self.path.clone(), line: Some(line) },
+            None => Location::File { path: self.path.clone(), line: None },
+        }
+    }
+
+    fn fail(&self, place: Option<Place>, key: impl Into<String>, message: impl Into<String>) -> PlanError {
+        PlanError::Key { location: self.location(place), key: key.into(), message: message.into() }
+    }
+
+    fn sweep_error(&self, prefix: &str, error: SweepError) -> PlanError {
+        self.fail(Some(error.place), format!("{prefix}{}", error.key), error.message)
+    }
+
+    fn experiment(&self, root: &Table) -> Result<Experiment, PlanError> {
+        if let Some(entry) = root.entries.iter().find(|entry| !TOP.contains(&entry.key.as_str())) {
+            return Err(self.fail(
+                Some(entry.place),
+                quoted(&entry.key),
+                suggest::unknown_key(std::slice::from_ref(&entry.key), &TOP),
+            ));
+        }
+        let name = self.name(root)?;
+        let question = match root.entry("question") {
+            Some(entry) => self.read(&entry.node, "question")?,
+            None => String::new(),
+        };
+        let seeds = self.seeds(root)?;
+        let base = sections(root);
+        let settings = self.settings(&base, "")?;
+        let sweep = match root.get("sweep") {
+            Some(node) => SweepNodes::read(node).map_err(|error| self.sweep_error("", error))?,
+            None => SweepNodes::default(),
+        };
+        self.check_axes(&sweep, "")?;
+        let branches = self.branches(root, &base, &sweep)?;
+        self.check_count(root, &branches, seeds.len())?;
+
+        let mut experiment = Experiment {
+            name,
+            question,
+            seeds,
+            settings,
+            variants: Vec::new(),
+            sweep: sweep.public(),
+            configurations: Vec::new(),
+        };
+        let mut seen = HashMap::new();
+        for branch in &branches {
+            if let Some(entry) = branch.variant {
+                let settings = self.settings(&branch.merged, "")?;
+                experiment.variants.push(Variant {
+                    name: entry.key.clone(),
+                    settings,
+                    sweep: branch.own_sweep.public(),
+                });
+            }
+            self.configurations(branch, &base, &mut experiment.configurations, &mut seen)?;
+        }
+        Ok(experiment)
+    }
+
+    fn name(&self, root: &Table) -> Result<String, PlanError> {
+        let (name, place) = match root.entry("name") {
+            Some(entry) => (self.read::<String>(&entry.node, "name")?, Some(entry.node.place)),
+            None => (self.path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(), None),
+        };
+        if is_name(&name) {
+            return Ok(name);
+        }
+        let message =
+            format!("must be letters, digits, `-`, `_` and `.`, and begin with a letter or a digit, got \"{name}\"");
+        Err(self.fail(place, "name", message))
+    }
+
+    fn seeds(&self, root: &Table) -> Result<Vec<u64>, PlanError> {
+        let Some(Entry { node, .. }) = root.entry("seeds") else { return Ok(vec![1]) };
+        let refuse = |place, message: String| Err(self.fail(Some(place), "seeds", message));
+        match &node.value {
+            Value::Integer(count) if *count >= 1 => match u64::try_from(*count) {
+                Ok(count) if count <= MAX_TRIALS as u64 => Ok((1..=count).collect()),
+                _ => refuse(
+                    node.place,
+                    format!(
+                        "a count of seeds must be at most {MAX_TRIALS}, got {count}; a list of one is written [{count}]"
+                    ),
+                ),
+            },
+            Value::Integer(count) => refuse(
+                node.place,
+                format!("a count of seeds must be ≥ 1, got {count}; a list of one is written [{count}]"),
+            ),
+            Value::Array(items) if items.is_empty() => {
+                refuse(node.place, "the list is empty: give it at least one seed".to_owned())
+            }
+            Value::Array(items) => {
+                let seeds: Vec<u64> = self.read(node, "seeds")?;
+                let mut seen = HashSet::new();
+                match seeds.iter().position(|seed| !seen.insert(*seed)) {
+                    Some(index) => refuse(items[index].place, format!("{} stands twice in the list", seeds[index])),
+                    None => Ok(seeds),
+                }
+            }
+            _ => refuse(node.place, format!("must be a list of whole numbers ≥ 0 or a count, got {node}")),
+        }
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, node: &Node, key: &str) -> Result<T, PlanError> {
+        deserialize::read(node).map_err(|error| {
+            let message = error.message();
+            self.fail(error.place.or(Some(node.place)), format!("{key}{}", error.path.concat()), message)
+        })
+    }
+
+    /// Reads the four sections and checks each key by itself.
+    fn settings(&self, table: &Table, prefix: &str) -> Result<Settings, PlanError> {
+        let settings: Settings = deserialize::read_table(table).map_err(|error| {
+            let message = error.message();
+            self.fail(error.place, format!("{prefix}{}", error.path.join(".")), message)
+        })?;
+        settings.validate_ranges().map_err(|Violation { key, message }| {
+            self.fail(place_of(table, &key), format!("{prefix}{key}"), message)
+        })?;
+        Ok(settings)
+    }
+
+    /// Checks each value of each axis by itself.
+    fn check_axes(&self, sweep: &SweepNodes, prefix: &str) -> Result<(), PlanError> {
+        for axis in sweep.axes() {
+            // A key inside the schedule has a meaning only together with the schedule's kind, which the variant may set: left to the trials.
+            if axis.path.len() > 2 {
+                continue;
+            }
+            for (index, value) in axis.values.iter().enumerate() {
+                let written = format!("{prefix}{}[{index}]", axis.written);
+                let mut table = Table::default();
+                table
+                    .set(&axis.path, value.clone())
+                    .map_err(|_| self.fail(Some(value.place), &written, "cannot be set"))?;
+                deserialize::read_table::<Settings>(&table)
+                    .map_err(|error| {
+                        let inner = error.path.get(axis.path.len()..).unwrap_or_default();
+                        let below = inner.iter().fold(String::new(), |below, key| format!("{below}.{key}"));
+                        (below, error.place, error.message())
+                    })
+                    .and_then(|settings| {
+                        settings.validate_ranges().map_err(|Violation { key, message }| {
+                            let below = key.strip_prefix(&axis.key).unwrap_or_default();
+                            (below.to_owned(), None, message)
+                        })
+                    })
+                    .map_err(|(below, place, message)| {
+                        self.fail(place.or(Some(value.place)), format!("{written}{below}"), message)
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn branches<'a>(&self, root: &'a Table, base: &Table, sweep: &SweepNodes) -> Result<Vec<Branch<'a>>, PlanError> {
+        let alone = || Branch {
+            variant: None,
+            prefix: String::new(),
+            own: Table::default(),
+            merged: base.clone(),
+            own_sweep: SweepNodes::default(),
+            sweep: sweep.clone(),
+        };
+        let Some(entry) = root.entry("variants") else { return Ok(vec![alone()]) };
+        let Some(table) = entry.node.as_table() else {
+            return Err(self.fail(
+                Some(entry.node.place),
+                "variants",
+                format!("must be a table of variants, got {}", entry.node),
+            ));
+        };
+        if table.entries.is_empty() {
+            return Ok(vec![alone()]);
+        }
+        table.entries.iter().map(|variant| self.branch(variant, base, sweep)).collect()
+    }
+
+    fn branch<'a>(&self, variant: &'a Entry, base: &Table, sweep: &SweepNodes) -> Result<Branch<'a>, PlanError> {
+        let key = format!("variants.{}", quoted(&variant.key));
+        let prefix = format!("{key}.");
+        if !is_name(&variant.key) {
+            let message =
+                "a variant's name must be letters, digits, `-`, `_` and `.`, and begin with a letter or a digit";
+            return Err(self.fail(Some(variant.place), key, message));
+        }
+        let Some(table) = variant.node.as_table() else {
+            return Err(self.fail(
+                Some(variant.node.place),
+                key,
+                format!("must be a table of settings, got {}", variant.node),
+            ));
+        };
+        let own = sections(table);
+        if let Some(entry) =
+            table.entries.iter().find(|entry| entry.key != "sweep" && !SECTIONS.contains(&entry.key.as_str()))
+        {
+            let siblings = ["dataset", "augment", "model", "train", "sweep"];
+            let message = suggest::unknown_key(std::slice::from_ref(&entry.key), &siblings);
+            return Err(self.fail(Some(entry.place), format!("{prefix}{}", quoted(&entry.key)), message));
+        }
+        self.settings(&own, &prefix)?;
+        let own_sweep = match table.get("sweep") {
+            Some(node) => SweepNodes::read(node).map_err(|error| self.sweep_error(&prefix, error))?,
+            None => SweepNodes::default(),
+        };
+        let merged = base.overlaid(&own);
+        self.check_axes(&own_sweep, &prefix)?;
+        let sweep = sweep.overlaid(&own_sweep).map_err(|error| self.sweep_error(&prefix, error))?;
+        for axis in sweep.axes() {
+            // Setting a whole schedule and sweeping one of its keys is sound: the key is set last.
+            let whole_schedule = axis.path.len() > 2 && own.entry_at(&axis.path).is_none();
+            if let Some(entry) = own.entry_at(&axis.path[..2]).filter(|_| !whole_schedule) {
+                let message = format!(
+                    "is swept by {} too, which would take its place; to give the variant values of its own, write [{key}.sweep.grid] {} = [{}]",
+                    axis.written,
+                    quoted(&axis.key),
+                    entry.node
+                );
+                return Err(self.fail(Some(entry.place), format!("{prefix}{}", axis.key), message));
+            }
+        }
+        Ok(Branch { variant: Some(variant), prefix, own, merged, own_sweep, sweep })
+    }
+
+    fn check_count(&self, root: &Table, branches: &[Branch<'_>], seeds: usize) -> Result<(), PlanError> {
+        let configurations = branches
+            .iter()
+            .map(|branch| branch.sweep.combinations())
+            .try_fold(0_usize, |sum, combinations| sum.checked_add(combinations?));
+        let trials = configurations.and_then(|configurations| configurations.checked_mul(seeds));
+        if trials.is_some_and(|trials| trials <= MAX_TRIALS) {
+            return Ok(());
+        }
+        let number =
+            trials.map_or_else(|| "more trials than can be counted".to_owned(), |trials| format!("{trials} trials"));
+        let key = if root.entry("sweep").is_some() || branches.len() > 1 { "sweep" } else { "seeds" };
+        let message =
+            format!("{number}, of which {seeds} per configuration for the seeds; at most {MAX_TRIALS} are allowed");
+        Err(self.fail(root.entry(key).map(|entry| entry.place), key, message))
+    }
+
+    /// Lists a branch's configurations and checks each.
+    fn configurations(
+        &self,
+        branch: &Branch<'_>,
+        base: &Table,
+        configurations: &mut Vec<Configuration>,
+        seen: &mut HashMap<blake3::Hash, usize>,
+    ) -> Result<(), PlanError> {
+        for position in 0..branch.sweep.combinations().unwrap_or(0) {
+            let combination = branch.sweep.combination(position);
+            let mut table = branch.merged.clone();
+            for (axis, index) in &combination {
+                let value = &axis.values[*index];
+                table.set(&axis.path, value.clone()).map_err(|at| {
+                    let message = format!("cannot be set, because `{}` is not a table", document::dotted(&at));
+                    self.fail(Some(axis.place), &axis.written, message)
+                })?;
+            }
+            let of_trial = |key: String, place: Option<Place>, message: String| {
+                self.trial_error(branch, base, &combination, &key, place, message)
+            };
+            let settings: Settings = deserialize::read_table(&table)
+                .map_err(|error| of_trial(error.path.join("."), error.place, error.message()))?;
+            settings
+                .validate()
+                .map_err(|Violation { key, message }| of_trial(key.clone(), place_of(&table, &key), message))?;
+            let settings = settings.resolved();
+            let assignments =
+                combination.iter().map(|(axis, _)| (axis.key.clone(), assigned(&settings, &axis.path))).collect();
+            let configuration =
+                Configuration { variant: branch.variant.map(|variant| variant.key.clone()), settings, assignments };
+            let hash = blake3::hash(canonical_text(&configuration.settings).as_bytes());
+            if let Some(first) = seen.insert(hash, configurations.len()) {
+                let label = |configuration: &Configuration| {
+                    let Configuration { variant, settings, assignments } = configuration.clone();
+                    Trial { variant, seed: 0, settings, assignments }.configuration_label()
+                };
+                let (first, second) = (label(&configurations[first]), label(&configuration));
+                let message = if first == second {
+                    format!("gives `{first}` twice")
+                } else {
+                    format!("gives the same trial twice, as `{first}` and as `{second}`: leave one out")
+                };
+                let (key, place) = match (branch.variant, combination.first()) {
+                    (Some(variant), _) => (branch.prefix.trim_end_matches('.').to_owned(), Some(variant.place)),
+                    (None, Some((axis, _))) => (axis.written.clone(), Some(axis.place)),
+                    (None, None) => ("sweep".to_owned(), None),
+                };
+                return Err(self.fail(place, key, message));
+            }
+            configurations.push(configuration);
+        }
+        Ok(())
+    }
+
+    /// Words a fault that shows only in a trial: names the key where it was written, be it the sweep, the variant or the base.
+    fn trial_error(
+        &self,
+        branch: &Branch<'_>,
+        base: &Table,
+        combination: &[(&crate::search::AxisNodes, usize)],
+        key: &str,
+        place: Option<Place>,
+        message: String,
+    ) -> PlanError {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let swept = combination.iter().find(|(axis, _)| overlap(&axis.path, &path));
+        let written = match swept {
+            Some((axis, index)) => {
+                let own = branch.own_sweep.axes().any(|other| other.key == axis.key);
+                format!("{}{}[{index}]", if own { branch.prefix.as_str() } else { "" }, axis.written)
+            }
+            None if branch.own.entry_at(&path).is_some() => format!("{}{key}", branch.prefix),
+            None => key.to_owned(),
+        };
+        let place = swept.map(|(axis, index)| axis.values[*index].place).or(place).or_else(|| place_of(base, key));
+        let context = match (branch.variant, combination) {
+            (None, []) => String::new(),
+            (variant, combination) => {
+                let values = combination.iter().map(|(axis, index)| format!("{}={}", axis.key, axis.values[*index]));
+                let parts: Vec<String> = variant.map(|variant| variant.key.clone()).into_iter().chain(values).collect();
+                format!(" (in trial {})", parts.join(" "))
+            }
+        };
+        self.fail(place, written, format!("{message}{context}"))
+    }
+}
+
+/// The four sections of settings out of a table.
+fn sections(table: &Table) -> Table {
+    Table { entries: table.entries.iter().filter(|entry| SECTIONS.contains(&entry.key.as_str())).cloned().collect() }
+}
+
+/// Where a key, or else the nearest key above it, was written; list indices in the key are looked through.
+fn place_of(table: &Table, key: &str) -> Option<Place> {
+    let path: Vec<String> = key.split('.').map(|part| part.split('[').next().unwrap_or(part).to_owned()).collect();
+    if let Some(entry) = table.entry_at(&path) {
+        return Some(entry.node.place);
+    }
+    // The section's line says little about a key that is not in it, a schedule's says where to put it.
+    path.get(..2).filter(|_| path.len() > 2).and_then(|above| table.entry_at(above)).map(|entry| entry.node.place)
+}
+
+/// The value that a trial has at a swept key: typed, so that 0 and 0.0 are one; a schedule in its short form.
+fn assigned(settings: &Settings, path: &[String]) -> Json {
+    if path.len() == 2 && path[1] == "schedule" {
+        return settings.train.schedule.to_string().into();
+    }
+    let document = serde_json::to_value(settings).unwrap_or_default();
+    document.pointer(&format!("/{}", path.join("/"))).cloned().unwrap_or_default()
+}
+
+/// Whether a text can name an experiment or a variant: it becomes part of file names.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_alphanumeric())
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}

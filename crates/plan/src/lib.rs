@@ -1,0 +1,40 @@
+//! Experiment files: validation, schedules, search spaces and trials; no I/O beyond the one file.
+//!
+//! [`Experiment::load`] reads a TOML file, lays `key=value` overrides from the command line over it, checks everything that can be
+//! checked without the data, and lists the [`Trial`]s. What it refuses, it refuses with the file, the line and the key path.
+//!
+//! ```
+//! let text = r#"
+//! seeds = 2
+//! [sweep.grid]
+//! "train.weight_decay" = [0.0, 0.0005]
+//! "#;
+//! let experiment = plan::Experiment::parse(text, "example.toml", &["train.epochs=1".to_owned()])?;
+//! let labels: Vec<String> = experiment.trials().iter().map(plan::Trial::label).collect();
+//! assert_eq!(labels, ["lenet5 λ=0 seed=1", "lenet5 λ=0 seed=2", "lenet5 λ=0.0005 seed=1", "lenet5 λ=0.0005 seed=2"]);
+//! # Ok::<(), plan::PlanError>(())
+//! ```
+
+mod check;
+mod deserialize;
+mod document;
+mod error;
+mod experiment;
+mod overrides;
+mod resolve;
+pub mod schedule;
+mod search;
+pub mod settings;
+mod suggest;
+mod trial;
+
+pub use check::Violation;
+pub use error::{Location, PlanError};
+pub use experiment::{Experiment, MAX_TRIALS, Variant};
+pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, preview};
+pub use search::{Axis, Sweep};
+pub use settings::{
+    Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, Optimizer,
+    Precision, Settings, Source, Stem, Train,
+};
+pub use trial::Trial;

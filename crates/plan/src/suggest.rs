@@ -1,0 +1,108 @@
+//! "did you mean".
+
+use std::sync::LazyLock;
+
+use crate::Settings;
+
+/// Key paths of all settings, such as `train.weight_decay`.
+static LEAVES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut leaves = Vec::new();
+    if let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(Settings::default()) {
+        for (section, keys) in sections {
+            if let serde_json::Value::Object(keys) = keys {
+                leaves.extend(keys.into_iter().map(|(key, _)| format!("{section}.{key}")));
+            }
+        }
+    }
+    leaves.sort_unstable();
+    leaves
+});
+
+/// Whether this is the key path of a setting (not of a section).
+pub(crate) fn is_setting(path: &str) -> bool {
+    LEAVES.iter().any(|leaf| leaf == path)
+}
+
+/// Message for a key that does not exist; `path` is the whole key path, `siblings` the keys that would be valid in its place.
+pub(crate) fn unknown_key(path: &[String], siblings: &[&str]) -> String {
+    let name = path.last().map_or("", String::as_str);
+    let parent = path.len().saturating_sub(1);
+    let whole = path.join(".");
+    // A typing error in place; else the same name, or nearly, in another section: `epochs` for `train.epochs`.
+    if let Some(sibling) = nearest(name, siblings.iter().copied()) {
+        let mut meant = path[..parent].to_vec();
+        meant.push(sibling.to_owned());
+        return format!("unknown key, did you mean `{}`?", meant.join("."));
+    }
+    let leaf_name = |leaf: &'static String| leaf.rsplit('.').next().unwrap_or(leaf);
+    let elsewhere = LEAVES
+        .iter()
+        .find(|leaf| leaf_name(leaf) == name)
+        .map(String::as_str)
+        .or_else(|| nearest(&whole, LEAVES.iter().map(String::as_str)))
+        .or_else(|| {
+            let meant = nearest(name, LEAVES.iter().map(leaf_name))?;
+            LEAVES.iter().find(|leaf| leaf_name(leaf) == meant).map(String::as_str)
+        });
+    match elsewhere {
+        Some(meant) if meant != whole => format!("unknown key, did you mean `{meant}`?"),
+        _ if siblings.is_empty() => "unknown key".to_owned(),
+        _ => format!("unknown key; valid here: {}", siblings.join(", ")),
+    }
+}
+
+/// Message for a value that is not among the names a key takes.
+pub(crate) fn unknown_name(name: &str, names: &[&str]) -> String {
+    match nearest(name, names.iter().copied()) {
+        Some(meant) => format!("unknown value `{name}`, did you mean `{meant}`? (one of {})", names.join(", ")),
+        None => format!("must be one of {}, got `{name}`", names.join(", ")),
+    }
+}
+
+/// The candidate within a third of the name's length in edits, if any; the first of equals.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = name.chars().count().div_ceil(3);
+    candidates
+        .map(|candidate| (distance(&name.to_lowercase(), candidate), candidate))
+        .filter(|(edits, _)| *edits <= limit)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Damerau–Levenshtein distance (optimal string alignment): insertions, deletions, substitutions and swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    for j in 0..=b.len() {
+        rows[0][j] = j;
+    }
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        for (a, b, expected) in
+            [("", "abc", 3), ("epoch", "epochs", 1), ("wieght", "weight", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+    }
+}
