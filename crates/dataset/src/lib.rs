@@ -1,0 +1,38 @@
+//! Data sets: sources, preparation, splits, augmentation, batches.
+//!
+//! [`prepare`] turns a source (the built-in glyphs, IDX files, CIFAR batches, image files) into packed 8-bit images in a
+//! cache, memory-mapped and described by a [`Manifest`]. [`Prepared::splits`] says who trains, validates and tests,
+//! [`epoch_order`] in which order, and a [`Loader`] writes batches: cropped, flipped, distorted, coloured, normalised.
+//!
+//! All randomness comes from [`rng::Counter`], keyed by (seed, purpose, epoch, sample): what a sample looks like in an epoch
+//! depends on nothing else, neither on threads nor on batches nor on what ran before.
+
+mod color;
+mod container;
+mod decode;
+mod elementary;
+mod error;
+mod fingerprint;
+mod geometry;
+pub mod glyphs;
+mod idx;
+mod loader;
+mod manifest;
+mod pack;
+mod prepare;
+mod prepared;
+mod resize;
+pub mod rng;
+mod source;
+mod splits;
+mod statistics;
+
+pub use error::DatasetError;
+pub use idx::Idx;
+pub use loader::{Draw, Loader, Scratch};
+pub use manifest::{Broken, FORMAT_VERSION, Manifest};
+pub use prepare::{Progress, Stage, find, prepare};
+pub use prepared::Prepared;
+pub use source::Part;
+pub use splits::{Splits, epoch_order};
+pub use statistics::Principal;

@@ -1,0 +1,197 @@
+//! From settings to an opened data set: through the cache where it is known, through the packer where not.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use plan::{Color, Dataset, OnBroken, Source};
+use serde_json::json;
+
+use crate::{
+    DatasetError, Prepared,
+    fingerprint::{self, Identity},
+    glyphs::{self, Glyphs},
+    idx,
+    manifest::FORMAT_VERSION,
+    pack::{Job, pack},
+    resize::Target,
+    source::{Feed, Survey},
+};
+
+/// How far a preparation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Units done.
+    pub done: u64,
+    /// Units in all.
+    pub total: u64,
+}
+
+/// Stages of a preparation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the source's files for their fingerprint; in bytes.
+    Fingerprint,
+    /// Decoding and packing; in images.
+    Pack,
+}
+
+/// Largest side of a prepared image, in pixels.
+const MAX_SIDE: usize = 4096;
+/// Largest number of glyphs of one part.
+const MAX_GLYPHS: usize = 10_000_000;
+
+/// Prepares the data set of `settings` in the folder `cache`, or opens it where it has been prepared before.
+///
+/// An entry's name is the hash of the source's contents, the settings that shape the images and the format's version. It is
+/// written under another name and renamed when it is whole; of two processes that prepare the same at once, one works and
+/// the other waits. A corrupt entry is prepared anew. `progress` is called from this thread.
+///
+/// # Errors
+/// A source that is not there or not what it should be, settings that do not fit it, or a cache that cannot be written.
+pub fn prepare(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) -> Result<Prepared, DatasetError> {
+    check(settings)?;
+    std::fs::create_dir_all(cache).map_err(|error| DatasetError::io("create", cache, error))?;
+    let identity = fingerprint::identify(settings, cache, progress)?;
+    let key = key(settings, &identity);
+    let entry = cache.join(&key);
+    if let Ok(prepared) = Prepared::open(&entry) {
+        return Ok(prepared);
+    }
+    let _lock = lock(&cache.join(format!("{key}.lock")))?;
+    // Another process may have prepared it while this one waited.
+    if let Ok(prepared) = Prepared::open(&entry) {
+        return Ok(prepared);
+    }
+    // What a killed process left behind: no living one can, since this one holds the lock.
+    let unfinished = cache.join(format!("{key}.unfinished"));
+    for folder in [&entry, &unfinished] {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(|error| DatasetError::io("remove", folder, error))?;
+        }
+    }
+    std::fs::create_dir(&unfinished).map_err(|error| DatasetError::io("create", &unfinished, error))?;
+    let packed = build(settings, &identity, &unfinished, progress)
+        .and_then(|()| std::fs::rename(&unfinished, &entry).map_err(|error| DatasetError::io("rename", &unfinished, error)));
+    if let Err(error) = packed {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_dir_all(&unfinished);
+        return Err(error);
+    }
+    Prepared::open(&entry)
+}
+
+/// Opens the data set of `settings` if it is prepared and its source unchanged, without reading the source or writing
+/// anything; `None` where [`prepare`] would have work to do.
+///
+/// # Errors
+/// Settings that no source can satisfy.
+pub fn find(settings: &Dataset, cache: &Path) -> Result<Option<Prepared>, DatasetError> {
+    check(settings)?;
+    Ok(fingerprint::remembered(settings, cache)?.and_then(|identity| Prepared::open(&cache.join(key(settings, &identity))).ok()))
+}
+
+/// Takes the file lock at `path`; it is released when the file is closed, also by the death of the process.
+fn lock(path: &Path) -> Result<File, DatasetError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| DatasetError::io("create", path, error))?;
+    file.lock().map_err(|error| DatasetError::io("lock", path, error))?;
+    Ok(file)
+}
+
+fn check(settings: &Dataset) -> Result<(), DatasetError> {
+    if settings.image_size.is_some_and(|side| side == 0 || side > MAX_SIDE) {
+        return Err(DatasetError::setting("dataset.image_size", format!("must be between 1 and {MAX_SIDE}")));
+    }
+    if settings.source == Source::Glyphs {
+        let most = settings.train_images.into_iter().chain(settings.test_images).max();
+        if most.is_some_and(|images| images > MAX_GLYPHS) {
+            return Err(DatasetError::setting("dataset.train_images", format!("at most {MAX_GLYPHS} glyphs can be drawn")));
+        }
+        if settings.train_images.is_some_and(|images| images < glyphs::CLASSES.len()) {
+            return Err(DatasetError::setting("dataset.train_images", "at least 10: one glyph of each class"));
+        }
+    } else if settings.path.is_none() {
+        return Err(DatasetError::setting("dataset.path", format!("is needed by source = {}", json!(settings.source))));
+    }
+    Ok(())
+}
+
+/// The folder or archive of a source that has one.
+pub(crate) fn source_path(settings: &Dataset) -> PathBuf {
+    settings.path.clone().unwrap_or_default()
+}
+
+/// Name of the cache entry.
+fn key(settings: &Dataset, identity: &Identity) -> String {
+    let mut recipe = json!({
+        "format": FORMAT_VERSION,
+        "source": settings.source,
+        "contents": identity.fingerprint,
+        "image_size": settings.image_size,
+        "color": settings.color,
+    });
+    match settings.source {
+        Source::Glyphs => recipe["glyphs"] = json!([settings.seed, settings.train_images, settings.test_images]),
+        Source::Images => {
+            recipe["on_broken"] = json!(settings.on_broken);
+            if !identity.has_test_part {
+                recipe["test"] = json!([settings.seed, settings.test_fraction]);
+            }
+        }
+        Source::Idx | Source::Cifar => {}
+    }
+    let name = match settings.source {
+        Source::Glyphs => "glyphs",
+        Source::Idx => "idx",
+        Source::Cifar => "cifar",
+        Source::Images => "images",
+    };
+    format!("{name}-{}", &blake3::hash(recipe.to_string().as_bytes()).to_hex()[..32])
+}
+
+/// Opens the source and packs it into `folder`.
+fn build(settings: &Dataset, identity: &Identity, folder: &Path, progress: &dyn Fn(Progress)) -> Result<(), DatasetError> {
+    let path = source_path(settings);
+    let (survey, feed) = open(settings)?;
+    let side = match settings.source {
+        Source::Glyphs => Some(settings.image_size.unwrap_or(glyphs::DEFAULT_SIZE)),
+        _ => settings.image_size,
+    };
+    let job = Job {
+        source: settings.source,
+        path: &path,
+        source_fingerprint: &identity.fingerprint,
+        survey: &survey,
+        feed: &*feed,
+        target: Target { channels: settings.color.map_or(survey.channels, Color::channels), side },
+        on_broken: if settings.source == Source::Images { settings.on_broken } else { OnBroken::Refuse },
+    };
+    pack(&job, folder, progress).map(|_| ())
+}
+
+/// What the source holds, and its images.
+pub(crate) fn open(settings: &Dataset) -> Result<(Survey, Box<dyn Feed>), DatasetError> {
+    let path = source_path(settings);
+    match settings.source {
+        Source::Glyphs => {
+            let glyphs = Glyphs {
+                seed: settings.seed,
+                size: settings.image_size.unwrap_or(glyphs::DEFAULT_SIZE),
+                channels: settings.color.map_or(1, Color::channels),
+                train_images: settings.train_images.unwrap_or(glyphs::DEFAULT_TRAIN_IMAGES),
+                test_images: settings.test_images.unwrap_or(glyphs::DEFAULT_TEST_IMAGES),
+            };
+            Ok((glyphs.survey(), Box::new(glyphs)))
+        }
+        Source::Idx => idx::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
+        Source::Cifar | Source::Images => Err(DatasetError::setting("dataset.source", "not supported yet")),
+    }
+}

@@ -1,0 +1,109 @@
+//! To the size and the channels that a data set is prepared with.
+
+use std::cell::RefCell;
+
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image, ImageRef},
+};
+
+use crate::source::Raw;
+
+/// Size and channels of the prepared images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// 1 or 3.
+    pub channels: usize,
+    /// Side of the square that every image is brought to.
+    pub side: Option<usize>,
+}
+
+thread_local! {
+    /// Keeps its buffers from image to image.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+/// Scales the centre square of an image of interleaved channels to `side`, which is the same as scaling its short side to
+/// `side` and cutting out the centre. Bilinear with a support that grows when shrinking (antialiased), as in Pillow.
+pub(crate) fn square(pixels: &[u8], width: usize, height: usize, channels: usize, side: usize) -> Result<Vec<u8>, String> {
+    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source = ImageRef::new(width as u32, height as u32, pixels, kind).map_err(|error| error.to_string())?;
+    let mut scaled = Image::new(side as u32, side as u32, kind);
+    let short = width.min(height);
+    // Whole pixels, so that an image whose short side is `side` already is cut and not blurred.
+    let (left, top) = ((width - short) / 2, (height - short) / 2);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left as f64, top as f64, short as f64, short as f64)
+        .use_alpha(false);
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut scaled, &options)).map_err(|error| error.to_string())?;
+    Ok(scaled.into_vec())
+}
+
+/// [H, W, C] to [C, H, W].
+pub(crate) fn planes(interleaved: &[u8], channels: usize) -> Vec<u8> {
+    if channels == 1 {
+        return interleaved.to_vec();
+    }
+    let mut planar = Vec::with_capacity(interleaved.len());
+    for channel in 0..channels {
+        planar.extend(interleaved.chunks_exact(channels).map(|pixel| pixel[channel]));
+    }
+    planar
+}
+
+/// Brightness of a colour by ITU-R BT.601, as Pillow and OpenCV compute it: (299 R + 587 G + 114 B) / 1000, rounded.
+pub(crate) fn luma(red: u8, green: u8, blue: u8) -> u8 {
+    ((299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue) + 500) / 1000) as u8
+}
+
+/// Brings plain pixels to the target's channels and size.
+pub(crate) fn convert(raw: Raw, target: &Target) -> Result<Raw, String> {
+    let Raw { channels, height, width, pixels } = raw;
+    let plane = height * width;
+    let pixels = match (channels, target.channels) {
+        (1, 3) => pixels.repeat(3),
+        (3, 1) => (0..plane).map(|i| luma(pixels[i], pixels[plane + i], pixels[2 * plane + i])).collect(),
+        _ => pixels,
+    };
+    let channels = target.channels;
+    let Some(side) = target.side.filter(|&side| side != height || side != width) else {
+        return Ok(Raw { channels, height, width, pixels });
+    };
+    let mut scaled = Vec::with_capacity(channels * side * side);
+    for pixels in pixels.chunks_exact(plane) {
+        scaled.extend(square(pixels, width, height, 1, side)?);
+    }
+    Ok(Raw { channels, height: side, width: side, pixels: scaled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gray_and_colour_turn_into_each_other() {
+        let gray = Raw { channels: 1, height: 1, width: 2, pixels: vec![3, 200] };
+        let colour = convert(gray, &Target { channels: 3, side: None }).unwrap();
+        assert_eq!(colour.pixels, [3, 200, 3, 200, 3, 200]);
+        let gray = convert(colour, &Target { channels: 1, side: None }).unwrap();
+        assert_eq!(gray.pixels, [3, 200]);
+        assert_eq!([luma(255, 0, 0), luma(0, 255, 0), luma(0, 0, 255), luma(255, 255, 255)], [76, 150, 29, 255]);
+    }
+
+    #[test]
+    fn the_centre_square_is_kept() {
+        let wide = Raw { channels: 1, height: 2, width: 6, pixels: vec![9, 9, 1, 2, 9, 9, 9, 9, 3, 4, 9, 9] };
+        assert_eq!(convert(wide, &Target { channels: 1, side: Some(2) }).unwrap().pixels, [1, 2, 3, 4]);
+        let tall = Raw { channels: 1, height: 20_000, width: 1, pixels: vec![7; 20_000] };
+        assert_eq!(convert(tall, &Target { channels: 1, side: Some(3) }).unwrap().pixels, [7; 9]);
+        let flat = Raw { channels: 3, height: 40, width: 50, pixels: vec![80; 6000] };
+        assert_eq!(convert(flat, &Target { channels: 3, side: Some(16) }).unwrap().pixels, [80; 768]);
+    }
+
+    #[test]
+    fn interleaved_pixels_become_planes() {
+        assert_eq!(planes(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(planes(&[1, 2], 1), [1, 2]);
+    }
+}

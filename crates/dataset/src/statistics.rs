@@ -1,0 +1,147 @@
+//! Mean, deviation and colour covariance of the training part, from exact integer sums: the same whatever the number of
+//! threads and the order of the images.
+
+use serde::{Deserialize, Serialize};
+
+/// Sums over pixels, of up to three channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pixels: u64,
+    first: [u64; 3],
+    /// Products of channels (0,0), (1,1), (2,2), (0,1), (0,2), (1,2).
+    second: [u64; 6],
+}
+
+const PAIRS: [(usize, usize); 6] = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
+
+impl Sums {
+    /// Of one image [C, H, W].
+    pub fn of(image: &[u8], channels: usize) -> Self {
+        let plane = image.len() / channels;
+        let planes: Vec<&[u8]> = image.chunks_exact(plane).collect();
+        let mut sums = Self { pixels: plane as u64, ..Self::default() };
+        for (channel, pixels) in planes.iter().enumerate() {
+            sums.first[channel] = pixels.iter().map(|&p| u64::from(p)).sum();
+        }
+        let pairs = if channels == 3 { &PAIRS[..] } else { &PAIRS[..1] };
+        for (pair, &(a, b)) in pairs.iter().enumerate() {
+            // Pieces short enough for 32 bits, which the compiler turns into vector code.
+            sums.second[pair] = planes[a]
+                .chunks(65_536)
+                .zip(planes[b].chunks(65_536))
+                .map(|(a, b)| u64::from(a.iter().zip(b).map(|(&a, &b)| u32::from(a) * u32::from(b)).sum::<u32>()))
+                .sum();
+        }
+        sums
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.pixels += other.pixels;
+        self.first.iter_mut().zip(other.first).for_each(|(sum, x)| *sum += x);
+        self.second.iter_mut().zip(other.second).for_each(|(sum, x)| *sum += x);
+    }
+
+    /// Covariance of two channels, in units of the full range.
+    fn covariance(&self, pair: usize) -> f64 {
+        let (a, b) = PAIRS[pair];
+        let n = u128::from(self.pixels);
+        let product = n * u128::from(self.second[pair]);
+        let means = u128::from(self.first[a]) * u128::from(self.first[b]);
+        // The difference first, in whole numbers: no cancellation.
+        let difference = product as i128 - means as i128;
+        difference as f64 / (n * n).max(1) as f64 / (255.0 * 255.0)
+    }
+
+    /// Mean per channel, in [0, 1].
+    pub fn mean(&self, channels: usize) -> Vec<f64> {
+        self.first[..channels].iter().map(|&sum| sum as f64 / self.pixels.max(1) as f64 / 255.0).collect()
+    }
+
+    /// Standard deviation per channel (of the population), in units of the full range.
+    pub fn deviation(&self, channels: usize) -> Vec<f64> {
+        (0..channels).map(|channel| self.covariance(channel).max(0.0).sqrt()).collect()
+    }
+
+    /// Principal components of the colours.
+    pub fn principal(&self) -> Principal {
+        let c = [0, 1, 2, 3, 4, 5].map(|pair| self.covariance(pair));
+        eigen([[c[0], c[3], c[4]], [c[3], c[1], c[5]], [c[4], c[5], c[2]]])
+    }
+}
+
+/// Principal components of the RGB values of the training part (Krizhevsky et al. 2012, section 4.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Principal {
+    /// Eigenvalues of the 3×3 covariance of RGB values in [0, 1], largest first.
+    pub values: [f64; 3],
+    /// The unit eigenvector (red, green, blue) of each; the largest component is positive.
+    pub vectors: [[f64; 3]; 3],
+}
+
+/// Eigenvalues and vectors of a symmetric matrix, by Jacobi's rotations (Golub & Van Loan, "Matrix Computations", section 8.5).
+fn eigen(mut a: [[f64; 3]; 3]) -> Principal {
+    let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+    for _ in 0..30 {
+        for (p, q) in [(0, 1), (0, 2), (1, 2)] {
+            if a[p][q] == 0.0 {
+                continue;
+            }
+            let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
+            let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+            let cosine = 1.0 / (t * t + 1.0).sqrt();
+            let sine = t * cosine;
+            for row in &mut a {
+                (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
+            }
+            for k in 0..3 {
+                (a[p][k], a[q][k]) = (cosine * a[p][k] - sine * a[q][k], sine * a[p][k] + cosine * a[q][k]);
+            }
+            for row in &mut v {
+                (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
+            }
+        }
+    }
+    let mut order = [0, 1, 2];
+    order.sort_by(|&i, &j| a[j][j].total_cmp(&a[i][i]));
+    let vectors = order.map(|k| {
+        let vector = [v[0][k], v[1][k], v[2][k]];
+        let largest = vector.iter().copied().fold(0.0, |best: f64, x| if x.abs() > best.abs() { x } else { best });
+        vector.map(|x| x * largest.signum())
+    });
+    Principal { values: order.map(|k| a[k][k].max(0.0)), vectors }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_give_mean_and_deviation() {
+        let mut sums = Sums::of(&[0, 255], 1);
+        sums.add(&Sums::of(&[255, 255], 1));
+        assert_eq!(sums.mean(1), [0.75]);
+        assert!((sums.deviation(1)[0] - 0.1875f64.sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn principal_components_rebuild_the_covariance() {
+        let image: Vec<u8> = (0..3 * 64u32).map(|i| ((i * i * 7 + i * 13 + (i % 64) * (i % 64)) % 251) as u8).collect();
+        let sums = Sums::of(&image, 3);
+        let Principal { values, vectors } = sums.principal();
+        assert!(values[0] >= values[1] && values[1] >= values[2]);
+        for (pair, &(a, b)) in PAIRS.iter().enumerate() {
+            let rebuilt: f64 = (0..3).map(|k| values[k] * vectors[k][a] * vectors[k][b]).sum();
+            assert!((rebuilt - sums.covariance(pair)).abs() < 1e-14);
+            let product: f64 = (0..3).map(|k| vectors[a][k] * vectors[b][k]).sum();
+            assert!((product - if a == b { 1.0 } else { 0.0 }).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn a_constant_image_has_no_spread() {
+        let sums = Sums::of(&[7; 300], 3);
+        assert_eq!(sums.deviation(3), [0.0; 3]);
+        assert_eq!(sums.principal().values, [0.0; 3]);
+    }
+}
