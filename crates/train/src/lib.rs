@@ -1,1 +1,67 @@
 //! The epoch loop: training, evaluation, metrics, checkpoints.
+//!
+//! [`run`] trains one trial and tells a [`Sink`] what happens; it neither prints nor stores. Two runs of one trial end in
+//! the same bits, whatever the number of threads and however often they were stopped and resumed.
+
+mod checkpoint;
+mod engine;
+mod event;
+mod initialize;
+mod metrics;
+mod run;
+mod weights;
+
+pub use checkpoint::{CHECKPOINT, Progress};
+pub use engine::{Engine, Memory, memory};
+pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
+pub use initialize::initialize;
+pub use metrics::{Evaluation, Scores};
+pub use run::{Options, Outcome, Stop, Summary, evaluate, penalty, run};
+pub use weights::{Card, load_weights, save_weights};
+
+use std::path::PathBuf;
+
+/// Why a trial did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The network does not fit the images.
+    #[error(transparent)]
+    Model(#[from] graph::ModelError),
+    /// The data set cannot be read or augmented as asked.
+    #[error(transparent)]
+    Dataset(#[from] dataset::DatasetError),
+    /// There is nothing to train on.
+    #[error("dataset: the training split is empty; lower dataset.validation_fraction or raise dataset.train_images")]
+    NoTrainingImages,
+    /// The loss is no longer a number.
+    #[error("training diverged: the loss was {loss} in epoch {epoch}, step {step}; a lower train.learning_rate may help")]
+    Diverged {
+        /// From 1.
+        epoch: u32,
+        /// From 1, within the epoch.
+        step: u32,
+        /// NaN or infinite.
+        loss: f64,
+    },
+    /// A file cannot be read or written.
+    #[error("failed to {action} {}: {source}", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A weights file is not what the network needs.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Who listens to events could not go on.
+    #[error("failed to record the run: {0}")]
+    Sink(SinkError),
+}

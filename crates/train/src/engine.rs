@@ -1,0 +1,165 @@
+//! A network's compiled steps, for any batch size.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{Mutex, PoisonError},
+};
+
+use dataset::{Draw, Loader, Scratch};
+use graph::{
+    Autograd, Network, State,
+    step::{Batch, Variables},
+};
+use lowering::cpu::{CpuCompiler, Workspace, memory_plan};
+use luminal::prelude::Graph;
+use plan::Train;
+
+use crate::{Evaluation, Scores, metrics::first_largest};
+
+/// Compiled steps over one set of variables. Lives on the thread that made it.
+pub struct Engine {
+    /// Parameters, moments, running statistics.
+    pub variables: Variables,
+    train: Train,
+    workspace: Rc<RefCell<Workspace>>,
+    training: BTreeMap<usize, (Box<Graph>, Batch)>,
+    evaluation: BTreeMap<usize, (Box<Graph>, Batch)>,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// Memory that training takes at its peak, known before it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters, running statistics and the optimizer's moments, in bytes.
+    pub variable_bytes: usize,
+    /// Activations, gradients and scratch of the larger of the training and evaluation step, in bytes.
+    pub step_bytes: usize,
+    /// Batches of images, targets and logits, in bytes.
+    pub batch_bytes: usize,
+}
+
+impl Memory {
+    /// All of it, in bytes.
+    pub fn total_bytes(&self) -> usize {
+        self.variable_bytes + self.step_bytes + self.batch_bytes
+    }
+}
+
+/// Plans the memory of training `network` without allocating any of it. `train.batch_size` and
+/// `train.evaluation_batch_size` are taken as they are.
+pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
+    let variables = Variables::new(network, train.optimizer);
+    let (mut step, batch) = variables.training_graph(train.batch_size, train);
+    step.compile(Autograd, ());
+    let (evaluation, evaluated) = variables.evaluation_graph(train.evaluation_batch_size);
+    let plans = [memory_plan(&step, threads), memory_plan(&evaluation, threads)];
+    let largest = |bytes: fn(&lowering::cpu::MemoryPlan) -> usize| plans.iter().map(bytes).max().unwrap_or(0);
+    let elements = |states: &[&State]| states.iter().map(|state| state.elements()).sum::<usize>();
+    Memory {
+        variable_bytes: variables.bytes(),
+        step_bytes: largest(|plan| plan.arena_bytes) + largest(|plan| plan.scratch_bytes),
+        batch_bytes: size_of::<f32>()
+            * (elements(&[&batch.images, &batch.targets, &batch.logits]) + elements(&[&evaluated.images, &evaluated.logits])),
+    }
+}
+
+impl Engine {
+    /// Takes over variables; steps are compiled when a batch size first comes up.
+    pub fn new(variables: Variables, train: &Train, threads: usize) -> Self {
+        let workspace = Workspace::new(threads);
+        let threads = workspace.borrow().threads();
+        Self {
+            variables,
+            train: train.clone(),
+            workspace,
+            training: BTreeMap::new(),
+            evaluation: BTreeMap::new(),
+            scratch: (0..threads).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Splits a batch over the threads: `fill(scratch, index, image [C, H, W], target [K])` for every sample.
+    fn load(&self, indices: &[u32], batch: &Batch, fill: &(dyn Fn(&mut Scratch, u32, &mut [f32], &mut [f32]) + Sync)) {
+        let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
+        let (image, target) = (images.len() / indices.len(), targets.len() / indices.len());
+        let mut workspace = self.workspace.borrow_mut();
+        let share = indices.len().div_ceil(4 * workspace.threads()).max(1);
+        let parts: Vec<_> = indices
+            .chunks(share)
+            .zip(images.chunks_mut(share * image))
+            .zip(targets.chunks_mut(share * target))
+            .map(Mutex::new)
+            .collect();
+        workspace.parallel(parts.len(), &|thread, task| {
+            let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
+            let ((indices, images), targets) = &mut *part;
+            let samples = images.chunks_exact_mut(image).zip(targets.chunks_exact_mut(target));
+            for (&index, (image, target)) in indices.iter().zip(samples) {
+                fill(&mut scratch, index, image, target);
+            }
+        });
+    }
+
+    /// One training step on the samples given; hyperparameters and dropout's key are set by the caller. Adds to
+    /// `scores` and returns the batch's mean loss.
+    pub fn train(&mut self, loader: &Loader, indices: &[u32], draw: &Draw, scores: &mut Scores) -> f64 {
+        let size = indices.len();
+        if !self.training.contains_key(&size) {
+            let (mut graph, batch) = self.variables.training_graph(size, &self.train);
+            graph.compile((Autograd, CpuCompiler::new(&self.workspace)), ());
+            self.training.insert(size, (graph, batch));
+        }
+        let (mut graph, batch) = self.training.remove(&size).expect("it was just compiled");
+        self.load(indices, &batch, &|scratch, index, image, target| {
+            loader.training_sample(index, draw, scratch, image, target);
+        });
+        graph.execute();
+        let loss = f64::from(batch.loss.read()[0]);
+        scores.loss += loss * size as f64;
+        let logits = batch.logits.read();
+        for (row, &index) in logits.chunks_exact(logits.len() / size).zip(indices) {
+            scores.rank(row, loader.prepared().label(index) as usize);
+        }
+        drop(logits);
+        self.training.insert(size, (graph, batch));
+        loss
+    }
+
+    /// Logits [N, K] of images that `fill` writes, as [C, H, W] each, by position.
+    pub fn logits(&mut self, size: usize, fill: &(dyn Fn(u32, &mut [f32]) + Sync)) -> Vec<f32> {
+        if !self.evaluation.contains_key(&size) {
+            let (mut graph, batch) = self.variables.evaluation_graph(size);
+            graph.compile(CpuCompiler::new(&self.workspace), ());
+            self.evaluation.insert(size, (graph, batch));
+        }
+        let (mut graph, batch) = self.evaluation.remove(&size).expect("it was just compiled");
+        let positions: Vec<u32> = (0..size as u32).collect();
+        self.load(&positions, &batch, &|_, position, image, _| fill(position, image));
+        graph.execute();
+        let logits = batch.logits.read().to_vec();
+        self.evaluation.insert(size, (graph, batch));
+        logits
+    }
+
+    /// Metrics of the samples given, undistorted; none if there are none. `go_on` is asked between batches.
+    pub fn evaluate(&mut self, loader: &Loader, indices: &[u32], go_on: &dyn Fn() -> bool) -> Option<Evaluation> {
+        let mut scores = Scores::default();
+        let mut predictions = Vec::with_capacity(indices.len());
+        for part in indices.chunks(self.train.evaluation_batch_size) {
+            if !go_on() {
+                return None;
+            }
+            let logits = self.logits(part.len(), &|position, image| {
+                loader.evaluation_sample(part[position as usize], image);
+            });
+            for (row, &index) in logits.chunks_exact(logits.len() / part.len()).zip(part) {
+                scores.add(row, loader.prepared().label(index) as usize);
+                predictions.push(first_largest(row) as u16);
+            }
+        }
+        (!indices.is_empty()).then(|| scores.evaluation(predictions))
+    }
+}

@@ -1,0 +1,108 @@
+//! Weights as safetensors files, in PyTorch's names and layouts.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use graph::{State, step::Variables};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// Key of the card in a file's metadata.
+const CARD: &str = "pipeline";
+
+/// What a weights file says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The network's keys, as in an experiment file.
+    pub model: plan::Model,
+    /// [C, H, W] of the images.
+    pub input: [usize; 3],
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// Mean of each channel that is taken from pixels in [0, 1].
+    pub mean: Vec<f64>,
+    /// Deviation of each channel that they are then divided by.
+    pub std: Vec<f64>,
+}
+
+/// Writes states and metadata beside `path`, then renames: the file is whole or not there.
+pub(crate) fn write(path: &Path, states: &[&State], metadata: HashMap<String, String>) -> Result<(), TrainError> {
+    let guards: Vec<_> = states.iter().map(|state| state.read()).collect();
+    let views = states.iter().zip(&guards).map(|(state, values)| {
+        let bytes = bytemuck::cast_slice(values.as_slice());
+        let view = TensorView::new(Dtype::F32, state.shape().to_vec(), bytes).expect("a state has its shape's size");
+        (state.name(), view)
+    });
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and metadata is text");
+    let fail = |source| TrainError::File { action: "write", path: path.to_owned(), source };
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        fail(source)
+    })
+}
+
+/// Fills states by name and returns the metadata. Nothing is changed if anything is missing or has another shape.
+pub(crate) fn read(path: &Path, states: &[&State]) -> Result<HashMap<String, String>, TrainError> {
+    let bytes = std::fs::read(path).map_err(|source| TrainError::File { action: "read", path: path.to_owned(), source })?;
+    let refuse = |reason: String| TrainError::Weights { path: path.to_owned(), reason };
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(format!("is not a safetensors file: {error}")))?;
+    let mut tensors = Vec::new();
+    for state in states {
+        let tensor = file.tensor(state.name()).map_err(|_| refuse(format!("has no tensor {}", state.name())))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != state.shape() {
+            let (shape, dtype) = (tensor.shape(), tensor.dtype());
+            return Err(refuse(format!("{} is {dtype:?} {shape:?}, the network needs F32 {:?}", state.name(), state.shape())));
+        }
+        tensors.push(tensor);
+    }
+    for (state, tensor) in states.iter().zip(tensors) {
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        state.write().iter_mut().zip(values).for_each(|(to, from)| *to = from);
+    }
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(error.to_string()))?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
+/// Parameters and running statistics: what inference needs.
+fn inference(variables: &Variables) -> Vec<&State> {
+    variables.parameters.iter().map(|p| &p.values).chain(&variables.running).collect()
+}
+
+/// Writes the weights that inference needs, with their card.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save_weights(path: &Path, variables: &Variables, card: &Card) -> Result<(), TrainError> {
+    let json = serde_json::to_string(card).expect("a card is plain data");
+    write(path, &inference(variables), HashMap::from([(CARD.to_owned(), json)]))
+}
+
+/// The card of a weights file and the variables of its network, filled.
+///
+/// # Errors
+/// When the file cannot be read, was not written by this program, or does not fit its own card.
+pub fn load_weights(path: &Path) -> Result<(Card, Variables), TrainError> {
+    let mut metadata = read(path, &[])?;
+    let refuse = |reason: String| TrainError::Weights { path: PathBuf::from(path), reason };
+    let json = metadata.remove(CARD).ok_or_else(|| refuse("has no card of this program in its metadata".into()))?;
+    let card: Card = serde_json::from_str(&json).map_err(|error| refuse(format!("its card is unreadable: {error}")))?;
+    let network = graph::Network::new(&card.model, card.input, card.classes.len())?;
+    let variables = Variables::new(&network, plan::Optimizer::Sgd);
+    read(path, &inference(&variables))?;
+    Ok((card, variables))
+}
