@@ -75,6 +75,7 @@ fn count(key: &str, value: usize, most: usize) -> Result<(), Violation> {
 
 fn dataset(dataset: &Dataset) -> Result<(), Violation> {
     below("dataset.validation_fraction", dataset.validation_fraction, 1.0)?;
+    below("dataset.test_fraction", dataset.test_fraction, 1.0)?;
     if let Some(size) = dataset.image_size {
         count("dataset.image_size", size, MAX_SIDE)?;
     }
@@ -142,6 +143,15 @@ fn train(train: &Train) -> Result<(), Violation> {
 }
 
 fn source(dataset: &Dataset) -> Result<(), Violation> {
+    if dataset.source != Source::Images {
+        let default = Dataset::default();
+        for (key, holds) in [
+            ("dataset.test_fraction", dataset.test_fraction == default.test_fraction),
+            ("dataset.on_broken", dataset.on_broken == default.on_broken),
+        ] {
+            Violation::unless(holds, key, || "has a meaning for source images only".to_owned())?;
+        }
+    }
     let needed = match dataset.source {
         Source::Glyphs => {
             return Violation::unless(dataset.path.is_none(), "dataset.path", || {

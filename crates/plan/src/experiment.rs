@@ -468,14 +468,22 @@ fn sections(table: &Table) -> Table {
     Table { entries: table.entries.iter().filter(|entry| SECTIONS.contains(&entry.key.as_str())).cloned().collect() }
 }
 
-/// Where a key, or else the nearest key above it, was written; list indices in the key are looked through.
+/// Where a key such as `train.schedule.steps[1].epochs` was written, or else the nearest value around it; nothing if not even the
+/// setting is there, as the section's line would say little.
 fn place_of(table: &Table, key: &str) -> Option<Place> {
-    let path: Vec<String> = key.split('.').map(|part| part.split('[').next().unwrap_or(part).to_owned()).collect();
-    if let Some(entry) = table.entry_at(&path) {
-        return Some(entry.node.place);
+    let mut place = None;
+    let mut level = Some(table);
+    for (depth, part) in key.split('.').enumerate() {
+        let (name, index) = part.strip_suffix(']').and_then(|part| part.split_once('[')).unwrap_or((part, ""));
+        let Some(entry) = level.and_then(|table| table.entry(name)) else { break };
+        let item = index.parse().ok().and_then(|index: usize| entry.node.as_array()?.get(index));
+        let node = item.unwrap_or(&entry.node);
+        if depth > 0 {
+            place = Some(node.place);
+        }
+        level = node.as_table();
     }
-    // The section's line says little about a key that is not in it, a schedule's says where to put it.
-    path.get(..2).filter(|_| path.len() > 2).and_then(|above| table.entry_at(above)).map(|entry| entry.node.place)
+    place
 }
 
 /// The value that a trial has at a swept key: typed, so that 0 and 0.0 are one; a schedule in its short form.

@@ -34,7 +34,7 @@ pub use experiment::{Experiment, MAX_TRIALS, Variant};
 pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, preview};
 pub use search::{Axis, Sweep};
 pub use settings::{
-    Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, OnBroken, Optimizer,
-    Precision, Settings, Source, Stem, Train,
+    Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, OnBroken,
+    Optimizer, Precision, Settings, Source, Stem, Train,
 };
 pub use trial::Trial;

@@ -300,7 +300,7 @@ fn range(from: f64, to: f64, step: f64) -> Result<Vec<Value>, String> {
         return Err(format!("range needs a step that leads from {from} to {to}, got {step}"));
     }
     // The end belongs to the range, and rounding must not lose it.
-    let count = ((to - from) / step + 1e-9).floor() + 1.0;
+    let count = ((to - from) / step * (1.0 + 1e-12) + 1e-9).floor() + 1.0;
     if count > MAX_VALUES {
         return Err(format!("range gives {count} values, more than {MAX_VALUES}"));
     }

@@ -34,6 +34,10 @@ pub(crate) fn unknown_key(path: &[String], siblings: &[&str]) -> String {
         meant.push(sibling.to_owned());
         return format!("unknown key, did you mean `{}`?", meant.join("."));
     }
+    // Inside a value, such as a schedule's table, other sections are far away.
+    if path.len() > 2 && !siblings.is_empty() {
+        return format!("unknown key; valid here: {}", siblings.join(", "));
+    }
     let leaf_name = |leaf: &'static String| leaf.rsplit('.').next().unwrap_or(leaf);
     let elsewhere = LEAVES
         .iter()

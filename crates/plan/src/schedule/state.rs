@@ -137,7 +137,8 @@ fn power(factor: f64, exponent: u32) -> f64 {
     (0..exponent.min(1100)).fold(1.0, |product, _| product * factor)
 }
 
-/// Half a cosine from `start` (at 0) to `end` (at 1).
+/// Half a cosine from `start` (at 0) to `end` (at 1); both ends are met exactly.
 fn between(start: f64, end: f64, share: f64) -> f64 {
-    end + (start - end) * 0.5 * (1.0 + (PI * share.clamp(0.0, 1.0)).cos())
+    let weight = 0.5 * (1.0 + (PI * share.clamp(0.0, 1.0)).cos());
+    start * weight + end * (1.0 - weight)
 }
