@@ -117,7 +117,12 @@ impl Operator {
             }
             Self::BatchNormalize => {
                 let both = tape.add(Self::BatchNormalizeParameterGrad, &[&x[0], &x[1], dy]);
-                give(0, &mut || tape.add(Self::BatchNormalizeInputGrad, &[&x[0], &x[1], &x[2], &both, dy]));
+                give(0, &mut || {
+                    // Statistics that do not depend on x, such as running ones, are constants: nothing flows through them.
+                    let through =
+                        if wanted[1] { both.clone() } else { tape.add(Self::Fill(0.0, both.shape.clone()), &[]) };
+                    tape.add(Self::BatchNormalizeInputGrad, &[&x[0], &x[1], &x[2], &through, dy])
+                });
                 give(2, &mut || tape.add(Self::Row(0), &[&both]));
                 give(3, &mut || tape.add(Self::Row(1), &[&both]));
             }

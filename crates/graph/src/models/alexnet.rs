@@ -5,17 +5,32 @@ use plan::{Layout, Model, Normalization, Stem};
 use super::{LayerKind, ModelError, Network, activation};
 use crate::operators::{Convolution, LocalResponse, Pool};
 
+/// Smallest side, in pixels, for the 11×11 stem: one that leaves the last of the three pools a whole window, and no
+/// smaller than torchvision's 63.
+fn least_for_large_stem(padding: usize, pool: Pool) -> usize {
+    let below_pool = |side: usize| (side - 1) * pool.stride + pool.size;
+    let maps = below_pool(below_pool(below_pool(1)));
+    ((maps - 1) * 4 + 11 - 2 * padding).max(63)
+}
+
 pub(super) fn network(model: &Model, input: [usize; 3], classes: usize) -> Result<Network, ModelError> {
     let side = input[1].min(input[2]);
-    let stem = model.stem.unwrap_or(if side >= 63 { Stem::Large } else { Stem::Small });
+    let layout = model.layout.unwrap_or(Layout::Paper);
+    let pool = if model.overlapping_pooling.unwrap_or(true) {
+        Pool { size: 3, stride: 2 }
+    } else {
+        Pool { size: 2, stride: 2 }
+    };
+    let padding_of_stem = if layout == Layout::Torchvision { 2 } else { 0 };
+    let least_of_large = least_for_large_stem(padding_of_stem, pool);
+    let stem = model.stem.unwrap_or(if side >= least_of_large { Stem::Large } else { Stem::Small });
     let (least, hint) = match stem {
-        Stem::Large => (63, " with model.stem = \"large\" (\"small\" takes 24)"),
+        Stem::Large => (least_of_large, " with model.stem = \"large\" (\"small\" takes 24)"),
         Stem::Small => (24, ""),
     };
     if side < least {
         return Err(ModelError::ImageTooSmall { network: "AlexNet", least, hint, got: side });
     }
-    let layout = model.layout.unwrap_or(Layout::Paper);
     let default = if layout == Layout::Torchvision { Normalization::None } else { Normalization::Batch };
     let normalization = model.normalization.unwrap_or(default);
     let act = activation(model.activation.unwrap_or(plan::Activation::Relu));
@@ -24,11 +39,6 @@ pub(super) fn network(model: &Model, input: [usize; 3], classes: usize) -> Resul
     let width = model.width.unwrap_or(1.0);
     // Even, so that two towers can share any layer.
     let scaled = |outputs: usize| (((outputs as f64 * width / 2.0).round() as usize) * 2).max(2);
-    let pool = LayerKind::MaxPool(if model.overlapping_pooling.unwrap_or(true) {
-        Pool { size: 3, stride: 2 }
-    } else {
-        Pool { size: 2, stride: 2 }
-    });
     let outputs = match layout {
         Layout::Paper => [96, 256, 384, 384, 256],
         Layout::Torchvision => [64, 192, 384, 256, 256],
@@ -36,7 +46,7 @@ pub(super) fn network(model: &Model, input: [usize; 3], classes: usize) -> Resul
 
     let mut net = Network::empty("AlexNet", input, classes);
     for (i, outputs) in outputs.into_iter().enumerate() {
-        let (i, padding_of_stem) = (i + 1, if layout == Layout::Torchvision { 2 } else { 0 });
+        let i = i + 1;
         let (kernel, stride, padding) = match (i, stem) {
             (1, Stem::Large) => (11, 4, padding_of_stem),
             (2, _) => (5, 1, 2),
@@ -59,7 +69,7 @@ pub(super) fn network(model: &Model, input: [usize; 3], classes: usize) -> Resul
             net.push(format!("norm{i}"), LayerKind::LocalResponse(LocalResponse::PAPER));
         }
         if matches!(i, 1 | 2 | 5) {
-            net.push(format!("pool{i}"), pool.clone());
+            net.push(format!("pool{i}"), LayerKind::MaxPool(pool));
         }
     }
     net.push("flatten", LayerKind::Flatten);

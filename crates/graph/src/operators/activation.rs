@@ -18,11 +18,8 @@ impl Activation {
     pub fn value<T: Real>(self, x: T) -> T {
         match self {
             Self::Relu => {
-                if x > T::zero() {
-                    x
-                } else {
-                    T::zero()
-                }
+                // Written so that NaN stays NaN: a diverged network must not look like a silent one.
+                if x <= T::zero() { T::zero() } else { x }
             }
             Self::Tanh => x.tanh(),
             Self::Sigmoid => T::one() / (T::one() + (-x).exp()),
@@ -33,10 +30,10 @@ impl Activation {
     pub fn gradient<T: Real>(self, y: T, dy: T) -> T {
         match self {
             Self::Relu => {
-                if y > T::zero() {
-                    dy
-                } else {
+                if y <= T::zero() {
                     T::zero()
+                } else {
+                    dy
                 }
             }
             Self::Tanh => dy * (T::one() - y * y),

@@ -34,10 +34,10 @@ impl Pool {
         }
     }
 
-    /// The first largest value wins, as in PyTorch.
+    /// The first largest value wins, and any NaN over all numbers, as in PyTorch.
     fn first_largest<T: Real>(x: &[T], window: &mut dyn Iterator<Item = usize>) -> usize {
         let first = window.next().expect("a window has a pixel");
-        window.fold(first, |best, i| if x[i] > x[best] { i } else { best })
+        window.fold(first, |best, i| if x[i] > x[best] || x[i].is_nan() { i } else { best })
     }
 
     /// Largest value of each window.

@@ -141,11 +141,6 @@ impl Epilogue {
         })
     }
 
-    /// Whether there is nothing to do.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Transforms `out`, which holds the output's values from `offset` on.
     pub(crate) fn apply(&self, memory: &Memory, out: &mut [f32], offset: usize) {
         for operation in &self.0 {

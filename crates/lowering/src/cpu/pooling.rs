@@ -100,7 +100,8 @@ dispatch! {
                     let row = &x[(oy * stride + ky) * p.w..][..p.w];
                     for kx in 0..size {
                         for (value, &pixel) in line.iter_mut().zip(row[kx..].iter().step_by(stride)) {
-                            *value = if pixel > *value { pixel } else { *value };
+                            // NaN wins, so that a diverged network shows.
+                            *value = if pixel > *value || pixel.is_nan() { pixel } else { *value };
                         }
                     }
                 }
@@ -122,7 +123,7 @@ fn max_grad_planes(p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
                 for ky in 0..size {
                     let row = corner + ky * p.w;
                     for (i, &pixel) in x[row..row + size].iter().enumerate() {
-                        if pixel > largest {
+                        if pixel > largest || pixel.is_nan() {
                             (best, largest) = (row + i, pixel);
                         }
                     }

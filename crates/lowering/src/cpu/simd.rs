@@ -175,7 +175,7 @@ dispatch! {
     /// x ← f(x).
     fn activation(kind: Activation, x: &mut [f32]) {
         match kind {
-            Activation::Relu => x.iter_mut().for_each(|v| *v = if *v > 0.0 { *v } else { 0.0 }),
+            Activation::Relu => x.iter_mut().for_each(|v| *v = if *v <= 0.0 { 0.0 } else { *v }),
             Activation::Tanh => x.iter_mut().for_each(|v| *v = tanh(*v)),
             Activation::Sigmoid => x.iter_mut().for_each(|v| *v = 0.5 * tanh(0.5 * *v) + 0.5),
         }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn sums_take_odd_lengths() {
-        for n in 0..70 {
+        for n in 0..70_usize {
             let x: Vec<f32> = (0..n).map(|i| i as f32).collect();
             assert_eq!(sum(&x), (n * n.saturating_sub(1) / 2) as f32);
             assert_eq!(moments(&x, 1.0, &vec![2.0; n]), (x.iter().map(|v| 2.0 * (v - 1.0)).sum(), 2.0 * n as f32));
