@@ -160,7 +160,7 @@ CREATE VIEW results (
     attempts, -- INTEGER [count] attempts at the trial so far
     status,
     reused, -- INTEGER [0 or 1] 1: run on behalf of another experiment
-    epochs, -- INTEGER [epochs] epochs recorded
+    epochs, -- INTEGER [epochs] epochs recorded so far
     best_epoch,
     train_loss,
     train_top1,
@@ -204,7 +204,7 @@ SELECT
     (SELECT count(*) FROM runs AS n WHERE n.identity = p.identity),
     r.status,
     r.experiment_id IS NOT NULL AND r.experiment_id <> p.experiment_id,
-    (SELECT count(*) FROM epochs AS n WHERE n.run_id = r.run_id),
+    (SELECT coalesce(max(n.epoch), 0) FROM epochs AS n WHERE n.run_id = r.run_id),
     r.best_epoch,
     e.train_loss,
     e.train_top1,
@@ -309,9 +309,11 @@ CREATE VIEW comparison (
     peak_memory_bytes -- largest of the seeds
 ) AS
 WITH
--- Materialized: otherwise each of the sums below would read the tables again.
+-- Only the columns that are needed: the others would be computed too. Materialized, or they would be computed over and over.
 done AS MATERIALIZED (
-    SELECT *,
+    SELECT
+        experiment_id, experiment, network, architecture, variant, configuration, settings, parameters, macs_per_image,
+        train_top1, validation_top1, validation_loss, test_top1, test_top5, test_loss, train_seconds, peak_memory_bytes,
         avg(validation_top1) OVER configured AS validation_top1_center,
         avg(test_top1) OVER configured AS test_top1_center,
         avg(test_loss) OVER configured AS test_loss_center,

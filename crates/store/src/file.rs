@@ -247,19 +247,12 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), P
 }
 
 fn open_reader(path: &Path) -> Result<(Session, Access), Problem> {
-    let attempt = |access| -> Result<(Session, Access), Problem> {
-        let mut session = Session::open(path, access)?;
-        // SQLite opens files lazily: this makes it look.
-        session.attempt(async |connection| {
-            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(connection).await?;
-            Ok(())
-        })?;
-        Ok((session, access))
-    };
-    match attempt(Access::Read) {
+    match Session::open(path, Access::Read) {
         // A folder that cannot be written to has no room for the shared-memory file, and no writer either.
-        Err(problem) if problem.code() == Some(CANNOT_OPEN) && !wal(path).exists() => attempt(Access::ReadSealed),
-        result => result,
+        Err(problem) if problem.code() == Some(CANNOT_OPEN) && !wal(path).exists() => {
+            Ok((Session::open(path, Access::ReadSealed)?, Access::ReadSealed))
+        }
+        result => Ok((result?, Access::Read)),
     }
 }
 
@@ -289,11 +282,6 @@ impl Drop for Tidy {
             return;
         }
         // Where this fails, empty log files stay: no harm.
-        let _ = Session::open(&self.path, Access::Tidy).and_then(|mut session| {
-            session.attempt(async |connection| {
-                sqlx::query("SELECT count(*) FROM sqlite_schema").execute(connection).await?;
-                Ok(())
-            })
-        });
+        drop(Session::open(&self.path, Access::Tidy));
     }
 }

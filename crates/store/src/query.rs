@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use sqlx::{Column as _, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Column as _, Decode, Executor, Row, SqlSafeStr, Sqlite, Statement, TypeInfo, ValueRef};
 
 use crate::session::{Problem, code};
 use crate::{Store, StoreError, statement};
@@ -121,35 +122,36 @@ impl Store {
                     Value::Blob(bytes) => query.bind(bytes.clone()),
                 };
             }
-            let rows = query.fetch_all(&mut *connection).await.map_err(in_words)?;
             let columns: Vec<Column> =
                 prepared.columns().iter().map(|column| Column { name: column.name().to_owned() }).collect();
-            let rows = rows
-                .iter()
-                .map(|row| (0..columns.len()).map(|index| value(row, index)).collect())
-                .collect::<Result<_, sqlx::Error>>()?;
+            // Turned into values as they come: SQLite's own rows are many times larger.
+            let width = columns.len();
+            let rows = query
+                .try_map(|row: SqliteRow| (0..width).map(|index| value(&row, index)).collect())
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(in_words)?;
             Ok(Table { columns, rows })
         })
     }
 }
 
-fn value(row: &sqlx::sqlite::SqliteRow, index: usize) -> Result<Value, sqlx::Error> {
+fn value(row: &SqliteRow, index: usize) -> Result<Value, sqlx::Error> {
     let raw = row.try_get_raw(index)?;
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    // The value's own type: SQLite's columns may hold any.
-    let kind = raw.type_info().name().to_owned();
-    drop(raw);
-    Ok(match kind.as_str() {
-        "REAL" => Value::Real(row.try_get_unchecked(index)?),
+    // The value's own type, not the column's: SQLite's columns may hold any.
+    let kind = raw.type_info().into_owned();
+    let decoded = match kind.name() {
+        "REAL" => Decode::<Sqlite>::decode(raw).map(Value::Real),
         "TEXT" => {
-            let bytes: Vec<u8> = row.try_get_unchecked(index)?;
-            Value::Text(String::from_utf8_lossy(&bytes).into_owned())
+            <&[u8] as Decode<Sqlite>>::decode(raw).map(|bytes| Value::Text(String::from_utf8_lossy(bytes).into_owned()))
         }
-        "BLOB" => Value::Blob(row.try_get_unchecked(index)?),
-        _ => Value::Integer(row.try_get_unchecked(index)?),
-    })
+        "BLOB" => Decode::<Sqlite>::decode(raw).map(Value::Blob),
+        _ => Decode::<Sqlite>::decode(raw).map(Value::Integer),
+    };
+    decoded.map_err(sqlx::Error::Decode)
 }
 
 /// What SQLite says of a person's SQL goes to that person as it is; trouble with the file does not.

@@ -103,7 +103,7 @@ impl Store {
         let rows: Vec<Row> = self.read(async |connection| {
             Ok(sqlx::query_as(
                 "SELECT p.identity, p.position, p.label, r.status, r.run_id, r.experiment_id, r.worker, r.lease_until_ms,
-                    (SELECT count(*) FROM epochs AS e WHERE e.run_id = r.run_id)
+                    (SELECT coalesce(max(e.epoch), 0) FROM epochs AS e WHERE e.run_id = r.run_id)
                  FROM experiment_trials AS p
                  LEFT JOIN runs AS r ON r.identity = p.identity
                     AND r.attempt = (SELECT max(n.attempt) FROM runs AS n WHERE n.identity = p.identity)
@@ -315,7 +315,7 @@ async fn take(
             .bind(now_ms)
             .execute(&mut *connection)
             .await?;
-            let epochs = sqlx::query_scalar("SELECT count(*) FROM epochs WHERE run_id = ?1")
+            let epochs = sqlx::query_scalar("SELECT coalesce(max(epoch), 0) FROM epochs WHERE run_id = ?1")
                 .bind(newest.run_id)
                 .fetch_one(&mut *connection)
                 .await?;

@@ -100,7 +100,16 @@ impl Session {
                 result => break result?,
             }
         };
-        Ok(Self { runtime, connection: Some(connection), path: path.to_path_buf(), patience })
+        let mut session = Self { runtime, connection: Some(connection), path: path.to_path_buf(), patience };
+        // This is the first to look into the file, and not among the options for that reason: where it fails, a session that is
+        // dropped waits until its connection is closed, and a connection that could not be made does not.
+        // In KiB, as SQLite's negative numbers are: views go over the same pages again, and the default of 2 MB is soon full.
+        session.attempt(async |connection| {
+            sqlx::query("PRAGMA cache_size = -65536").execute(&mut *connection).await?;
+            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(connection).await?;
+            Ok(())
+        })?;
+        Ok(session)
     }
 
     /// Does the work, again where another process was in the way: the work starts over, so it must be one transaction.
