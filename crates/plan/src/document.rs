@@ -230,7 +230,7 @@ pub(crate) fn parse(text: &str) -> Result<Table, SyntaxError> {
     let lines = Lines::new(text);
     let table = DeTable::parse(text).map_err(|error| SyntaxError {
         message: error.message().to_owned(),
-        line: lines.line(error.span().map_or(text.len(), |span| span.start)),
+        line: lines.line(error.span().map_or(text.trim_end().len(), |span| span.start)),
     })?;
     convert_table(table.get_ref(), &lines)
 }

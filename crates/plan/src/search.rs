@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::document::{Entry, Node, Place, Table, Value, quoted};
-use crate::suggest;
+use crate::{schedule, suggest};
 
 /// `[sweep]` as it was read, generators written out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -203,10 +203,12 @@ fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
     let written = format!("{section}.{}", quoted(&entry.key));
     let fail = |place: Place, message: String| SweepError { key: written.clone(), place, message };
     let path: Vec<String> = entry.key.split('.').map(str::to_owned).collect();
-    if !suggest::is_setting(&entry.key) && !entry.key.starts_with("train.schedule.") {
-        let message = match crate::overrides::SECTIONS.contains(&entry.key.as_str()) {
-            true => "is a section; sweep its keys, or write variants".to_owned(),
-            false => suggest::unknown_key(&path, &[]),
+    let in_schedule = entry.key.strip_prefix("train.schedule.");
+    if !suggest::is_setting(&entry.key) && !in_schedule.is_some_and(|key| schedule::KEYS.contains(&key)) {
+        let message = if crate::overrides::SECTIONS.contains(&entry.key.as_str()) {
+            "is a section; sweep its keys, or write variants".to_owned()
+        } else {
+            suggest::unknown_key(&path, if in_schedule.is_some() { &schedule::KEYS } else { &[] })
         };
         return Err(fail(entry.place, message));
     }

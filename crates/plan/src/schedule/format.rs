@@ -11,6 +11,20 @@ use super::{Curve, Schedule, TableStep};
 /// Names of the curves, as `kind` takes them.
 const KINDS: [&str; 7] = ["constant", "book", "table", "step", "plateau", "cosine", "one-cycle"];
 
+/// Keys of a schedule's table, whatever its kind.
+pub(crate) const KEYS: [&str; 10] = [
+    "kind",
+    "warmup_epochs",
+    "steps",
+    "every_epochs",
+    "factor",
+    "patience_epochs",
+    "minimum",
+    "rise",
+    "initial_divisor",
+    "final_divisor",
+];
+
 /// Every key that some kind of schedule takes; which kind takes which is checked afterwards, so that the message can say so.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -3,11 +3,13 @@
 mod format;
 mod state;
 
+pub(crate) use format::KEYS;
 pub use state::{PlateauState, ScheduleState, preview};
 
 use crate::{Train, check::Violation};
 
-/// LeNet-5's rates as the book gives them: (epochs, learning rate), and [`BOOK_FINAL`] afterwards (LeCun et al. 1998, section III.B).
+/// LeNet-5's rates as the book gives them: (epochs, learning rate), and [`BOOK_FINAL`] afterwards. The paper (LeCun et al. 1998,
+/// section III.B) has three more epochs, at 0.0001, before the third row; `kind = "table"` can write that out.
 pub const BOOK: [(u32, f64); 3] = [(2, 0.0005), (3, 0.0002), (4, 0.00005)];
 /// The rate that follows [`BOOK`], to the end.
 pub const BOOK_FINAL: f64 = 0.00001;

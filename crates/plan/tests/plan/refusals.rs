@@ -368,6 +368,46 @@ fn generators() {
     generator("{ range = [0, 1, 1e-9] }", "range gives 1000000001 values, more than 100000");
 }
 
+/// Whatever is done to a sound file, it is read or refused with its name, and never a panic.
+#[test]
+fn damaged_files_are_refused_with_the_files_name() {
+    let text = r#"
+name = "damaged"
+seeds = [1, 2]
+dataset = { source = "glyphs", image_size = 64 }
+[train]
+epochs = 3
+schedule = { kind = "table", steps = [{ epochs = 1, learning_rate = 0.1 }] }
+[sweep.grid]
+"train.weight_decay" = { logspace = [1e-5, 1e-2], count = 4 }
+model.dropout = [0.0, 0.5]
+[[sweep.zip]]
+"train.batch_size" = [8, 16]
+"train.momentum" = [0.5, 0.9]
+[variants.a.model]
+architecture = "alexnet"
+[variants.b.sweep.grid]
+"train.weight_decay" = { range = [0, 1, 0.5] }
+"#;
+    assert!(parse(text, &[]).is_ok());
+    let check_damaged = |damaged: &str| {
+        if let Err(error) = parse(damaged, &[]) {
+            assert!(error.to_string().starts_with("x.toml"), "{error}\n{damaged}");
+        }
+    };
+    for (at, _) in text.char_indices().step_by(3) {
+        check_damaged(&text[..at]);
+        check_damaged(&text[at..]);
+        for put in ["[", "]", "{", "}", "=", "\"", ".", ",", "-", "0", "é", "\n", "\0"] {
+            check_damaged(&format!("{}{put}{}", &text[..at], &text[at + 1..]));
+            check_damaged(&format!("{}{put}{}", &text[..at], &text[at..]));
+        }
+    }
+    check_damaged(&format!("a{} = 1", ".a".repeat(100_000)));
+    check_damaged(&format!("seeds = {}", "[".repeat(100_000)));
+    check_damaged(&format!("[sweep.grid]\n\"train.schedule{}\" = [1]", ".a".repeat(100_000)));
+}
+
 #[test]
 fn files() {
     let folder = tempfile::tempdir().unwrap();
