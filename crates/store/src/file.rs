@@ -18,8 +18,9 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 const NOT_A_DATABASE: i32 = 26;
 /// SQLite's result code for a damaged database.
 const CORRUPT: i32 = 11;
-/// SQLite's result code for a file that cannot be opened.
+/// SQLite's result codes for a file that cannot be opened, or made in a folder that cannot be written to.
 const CANNOT_OPEN: i32 = 14;
+const CANNOT_WRITE: i32 = 8;
 
 /// A results database. Clones share one connection for writing and one for reading; threads may use them side by side, and other
 /// processes may have the same file open.
@@ -249,7 +250,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), P
 fn open_reader(path: &Path) -> Result<(Session, Access), Problem> {
     match Session::open(path, Access::Read) {
         // A folder that cannot be written to has no room for the shared-memory file, and no writer either.
-        Err(problem) if problem.code() == Some(CANNOT_OPEN) && !wal(path).exists() => {
+        Err(problem) if matches!(problem.code(), Some(CANNOT_OPEN | CANNOT_WRITE)) && !wal(path).exists() => {
             Ok((Session::open(path, Access::ReadSealed)?, Access::ReadSealed))
         }
         result => Ok((result?, Access::Read)),
