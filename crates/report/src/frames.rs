@@ -1,0 +1,288 @@
+//! Rows as polars frames: what the plots are drawn from, and what is written beside the report.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use polars::prelude::{
+    Column, CsvWriter, DataFrame, Expr, IntoLazy, NamedFrom, ParquetWriter, SerWriter, Series, SortMultipleOptions, col,
+    len, lit,
+};
+
+use crate::ReportError;
+use crate::analysis::Analysis;
+use crate::study::{Run, Study};
+
+/// The frames behind a report.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// One row per run.
+    pub runs: DataFrame,
+    /// One row per run and epoch.
+    pub epochs: DataFrame,
+    /// One row per configuration with finished runs: n, mean and sample standard deviation of each measure.
+    pub configurations: DataFrame,
+    /// One row per configuration and epoch: n, mean and sample standard deviation over seeds.
+    pub curves: DataFrame,
+}
+
+/// Measures that are averaged over seeds.
+const MEASURES: [&str; 8] = [
+    "validation_top1",
+    "validation_loss",
+    "test_top1",
+    "test_top5",
+    "test_loss",
+    "generalization_gap",
+    "train_seconds",
+    "images_per_second",
+];
+
+/// Measures of a learning curve.
+const CURVES: [&str; 5] = ["learning_rate", "train_loss", "train_top1", "validation_loss", "validation_top1"];
+
+fn column<T>(name: &str, values: Vec<T>) -> Column
+where
+    Series: NamedFrom<Vec<T>, [T]>,
+{
+    Series::new(name.into(), values).into()
+}
+
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
+}
+
+impl Frames {
+    /// Builds the frames; the aggregates are lazy group-bys over the rows.
+    pub fn of(study: &Study, analysis: &Analysis<'_>) -> Result<Self, ReportError> {
+        let runs = runs(study)?;
+        let epochs = epochs(study)?;
+        let done = || runs.clone().lazy().filter(col("status").eq(lit("done")));
+        let names = DataFrame::new(
+            analysis.configurations.len(),
+            vec![
+                column("configuration", analysis.configurations.iter().map(|c| c.key.to_owned()).collect()),
+                column("network", analysis.configurations.iter().map(|c| c.network.clone()).collect::<Vec<String>>()),
+                column("settings", analysis.configurations.iter().map(|c| c.settings.clone()).collect::<Vec<String>>()),
+                column("rank", order(analysis)),
+            ],
+        )?;
+        let configurations = done()
+            .group_by_stable([col("configuration")])
+            .agg([vec![len().alias("n")], aggregates(&MEASURES)].concat())
+            .inner_join(names.lazy(), col("configuration"), col("configuration"))
+            .sort(["network", "rank"], SortMultipleOptions::default())
+            .collect()?;
+        let curves = epochs
+            .clone()
+            .lazy()
+            .filter(col("status").eq(lit("done")))
+            .group_by_stable([col("configuration"), col("epoch")])
+            .agg([vec![len().alias("n")], aggregates(&CURVES)].concat())
+            .sort(["configuration", "epoch"], SortMultipleOptions::default())
+            .collect()?;
+        Ok(Self { runs, epochs, configurations, curves })
+    }
+
+    /// Writes every frame as CSV and as Parquet into `folder`; returns the files.
+    pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+        let named = [
+            ("runs", &self.runs),
+            ("epochs", &self.epochs),
+            ("configurations", &self.configurations),
+            ("curves", &self.curves),
+        ];
+        let mut files = Vec::new();
+        for (name, frame) in named {
+            let mut frame = frame.clone();
+            let (csv, parquet) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.parquet")));
+            CsvWriter::new(create(&csv)?).include_header(true).finish(&mut frame)?;
+            ParquetWriter::new(create(&parquet)?).finish(&mut frame)?;
+            files.extend([csv, parquet]);
+        }
+        Ok(files)
+    }
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>, ReportError> {
+    let file = File::create(path).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
+    Ok(BufWriter::new(file))
+}
+
+/// Place of each configuration within its network by validation, from 1.
+fn order(analysis: &Analysis<'_>) -> Vec<u32> {
+    let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+    analysis
+        .configurations
+        .iter()
+        .map(|configuration| {
+            let place = places.entry(&configuration.network).or_default();
+            *place += 1;
+            *place
+        })
+        .collect()
+}
+
+fn aggregates(measures: &[&str]) -> Vec<Expr> {
+    measures
+        .iter()
+        .flat_map(|measure| {
+            [
+                col(*measure).mean().alias(format!("{measure}_mean")),
+                col(*measure).std(1).alias(format!("{measure}_std")),
+            ]
+        })
+        .collect()
+}
+
+fn runs(study: &Study) -> Result<DataFrame, ReportError> {
+    let all = &study.runs;
+    let reals = |name: &str, of: &dyn Fn(&Run) -> Option<f64>| {
+        column(name, all.iter().map(|run| finite(of(run))).collect::<Vec<Option<f64>>>())
+    };
+    let texts = |name: &str, of: &dyn Fn(&Run) -> String| column(name, all.iter().map(of).collect::<Vec<String>>());
+    let mut columns = vec![
+        column("run", all.iter().map(|run| run.id).collect::<Vec<i64>>()),
+        texts("experiment", &|run| run.experiment.clone()),
+        texts("trial", &|run| run.trial.clone()),
+        texts("configuration", &|run| run.configuration.clone()),
+        column("variant", all.iter().map(|run| run.variant.clone()).collect::<Vec<Option<String>>>()),
+        texts("architecture", &|run| run.architecture.clone()),
+        column("seed", all.iter().map(|run| run.seed).collect::<Vec<u64>>()),
+        texts("status", &|run| run.status.name().to_owned()),
+        column("parameters", all.iter().map(|run| run.parameters).collect::<Vec<Option<u64>>>()),
+        column("macs_per_image", all.iter().map(|run| run.macs_per_image).collect::<Vec<Option<u64>>>()),
+        column("epochs", all.iter().map(|run| run.epochs.len() as u64).collect::<Vec<u64>>()),
+        column("best_epoch", all.iter().map(|run| run.best_epoch().map(|e| e.epoch)).collect::<Vec<Option<u32>>>()),
+        reals("train_top1", &|run| run.best_epoch().map(|epoch| epoch.train_top1)),
+        reals("validation_top1", &Run::validation_top1),
+        reals("validation_loss", &|run| run.best_epoch()?.validation_loss),
+        reals("test_top1", &|run| Some(run.test?.top1)),
+        reals("test_top5", &|run| run.test?.top5),
+        reals("test_loss", &|run| Some(run.test?.loss)),
+        reals("generalization_gap", &Run::test_gap),
+        reals("train_seconds", &Run::train_seconds),
+        reals("images_per_second", &Run::images_per_second),
+        texts("device", &|run| run.provenance.device.clone()),
+        column("threads", all.iter().map(|run| run.provenance.threads).collect::<Vec<Option<u32>>>()),
+        texts("commit", &|run| run.provenance.commit.clone()),
+        column("error", all.iter().map(|run| run.error.clone()).collect::<Vec<Option<String>>>()),
+    ];
+    // Swept keys are columns of their own: numbers where all values are numbers.
+    let mut keys: Vec<&str> = all.iter().flat_map(|run| run.assignments.iter().map(|(key, _)| key.as_str())).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let value = |run: &Run| run.assignments.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        if all.iter().filter_map(value).all(|value| value.is_number()) {
+            columns.push(reals(key, &|run| value(run)?.as_f64()));
+        } else {
+            let words: Vec<Option<String>> =
+                all.iter().map(|run| value(run).map(|value| crate::naming::value(&value))).collect();
+            columns.push(column(key, words));
+        }
+    }
+    Ok(DataFrame::new(all.len(), columns)?)
+}
+
+fn epochs(study: &Study) -> Result<DataFrame, ReportError> {
+    let rows: Vec<(&Run, &crate::study::Epoch)> =
+        study.runs.iter().flat_map(|run| run.epochs.iter().map(move |epoch| (run, epoch))).collect();
+    let reals = |name: &str, of: &dyn Fn(&crate::study::Epoch) -> Option<f64>| {
+        column(name, rows.iter().map(|(_, epoch)| finite(of(epoch))).collect::<Vec<Option<f64>>>())
+    };
+    let columns = vec![
+        column("run", rows.iter().map(|(run, _)| run.id).collect::<Vec<i64>>()),
+        column("configuration", rows.iter().map(|(run, _)| run.configuration.as_str()).collect::<Vec<&str>>()),
+        column("architecture", rows.iter().map(|(run, _)| run.architecture.as_str()).collect::<Vec<&str>>()),
+        column("seed", rows.iter().map(|(run, _)| run.seed).collect::<Vec<u64>>()),
+        column("status", rows.iter().map(|(run, _)| run.status.name()).collect::<Vec<&str>>()),
+        column("epoch", rows.iter().map(|(_, epoch)| epoch.epoch).collect::<Vec<u32>>()),
+        reals("learning_rate", &|epoch| Some(epoch.learning_rate)),
+        reals("train_loss", &|epoch| Some(epoch.train_loss)),
+        reals("train_top1", &|epoch| Some(epoch.train_top1)),
+        reals("validation_loss", &|epoch| epoch.validation_loss),
+        reals("validation_top1", &|epoch| epoch.validation_top1),
+        reals("images_per_second", &|epoch| Some(epoch.images_per_second)),
+        reals("epoch_seconds", &|epoch| Some(epoch.epoch_seconds)),
+    ];
+    Ok(DataFrame::new(rows.len(), columns)?)
+}
+
+/// One point of a learning curve: mean over seeds and, for two seeds and more, the sample standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Epoch, from 1.
+    pub epoch: u32,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation; 0 for one seed.
+    pub std: f64,
+}
+
+/// Learning curves by configuration and measure, read out of [`Frames::curves`].
+#[derive(Clone, Debug, Default)]
+pub struct Curves(BTreeMap<String, BTreeMap<&'static str, Vec<Point>>>);
+
+impl Curves {
+    /// Reads the curves out of the frame.
+    pub fn of(frames: &Frames) -> Result<Self, ReportError> {
+        let frame = &frames.curves;
+        let configuration = frame.column("configuration")?.str()?.clone();
+        let epoch = frame.column("epoch")?.u32()?.clone();
+        let mut curves: BTreeMap<String, BTreeMap<&'static str, Vec<Point>>> = BTreeMap::new();
+        for measure in CURVES {
+            let mean = frame.column(&format!("{measure}_mean"))?.f64()?.clone();
+            let std = frame.column(&format!("{measure}_std"))?.f64()?.clone();
+            for row in 0..frame.height() {
+                let (Some(key), Some(epoch), Some(mean)) = (configuration.get(row), epoch.get(row), mean.get(row))
+                else {
+                    continue;
+                };
+                if !curves.contains_key(key) {
+                    curves.insert(key.to_owned(), BTreeMap::new());
+                }
+                let point = Point { epoch, mean, std: std.get(row).unwrap_or(0.0) };
+                if let Some(measures) = curves.get_mut(key) {
+                    measures.entry(measure).or_default().push(point);
+                }
+            }
+        }
+        Ok(Self(curves))
+    }
+
+    /// The curve of a measure (`train_loss`, `validation_top1`, …); empty where nothing was measured.
+    pub fn get(&self, configuration: &str, measure: &str) -> &[Point] {
+        self.0.get(configuration).and_then(|measures| measures.get(measure)).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::{Epoch, Evaluation};
+
+    #[test]
+    fn aggregates_agree_with_hand_calculations() {
+        let run = |id: i64, seed: u64, test: f64, top1: f64| Run {
+            id,
+            seed,
+            configuration: "c".into(),
+            architecture: "lenet5".into(),
+            epochs: vec![Epoch { epoch: 1, validation_top1: Some(top1), ..Epoch::default() }],
+            test: Some(Evaluation { top1: test, ..Evaluation::default() }),
+            ..Run::default()
+        };
+        let study = Study { runs: vec![run(1, 1, 0.90, 0.8), run(2, 2, 0.94, 0.9)], ..Study::default() };
+        let analysis = Analysis::of(&study);
+        let frames = Frames::of(&study, &analysis).unwrap();
+        let value = |name: &str| frames.configurations.column(name).unwrap().f64().unwrap().get(0).unwrap();
+        assert!((value("test_top1_mean") - 0.92).abs() < 1e-12);
+        assert!((value("test_top1_std") - 0.04 / 2.0_f64.sqrt()).abs() < 1e-12);
+        let curves = Curves::of(&frames).unwrap();
+        let [point] = curves.get("c", "validation_top1") else { panic!("one point") };
+        assert!((point.mean - 0.85).abs() < 1e-12 && (point.std - 0.1 / 2.0_f64.sqrt()).abs() < 1e-12);
+        assert!(curves.get("c", "validation_loss").is_empty());
+    }
+}

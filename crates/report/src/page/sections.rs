@@ -1,0 +1,487 @@
+//! What stands in the report, section by section.
+
+use std::collections::BTreeMap;
+
+use super::{Page, Picture, Section, Table};
+use crate::analysis::{Analysis, Comparison, Configuration};
+use crate::answer::{accuracy, answer, notes, states};
+use crate::naming;
+use crate::plots::{Plot, Plots, confusion_counts};
+use crate::statistics::Estimate;
+use crate::study::{Run, Status, Study};
+use crate::text::{self, count, grouped, p_value, percent, points, seconds, significant};
+
+/// Rows of a table that could have a thousand.
+const MOST_ROWS: usize = 30;
+
+/// Other configurations that the chosen one is tested against on the page.
+const MOST_RIVALS: usize = 10;
+
+/// The whole page.
+pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
+    let names: Vec<&str> = study.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
+    let mut sections = vec![comparison(analysis, plots)];
+    sections.push(tests(analysis));
+    sections.push(Section {
+        plots: pictures(&plots.learning),
+        ..section("learning-curves", "Learning curves")
+    });
+    sections.push(Section {
+        plots: pictures(&plots.settings),
+        tables: importance(analysis),
+        ..section("settings", "What the settings do")
+    });
+    sections.push(Section { plots: pictures(&plots.schedules), ..section("schedules", "Learning-rate schedules") });
+    sections.push(configurations(analysis, plots));
+    sections.push(Section {
+        plots: pictures(&plots.confusion),
+        tables: confused(study, analysis),
+        ..section("errors", "What is confused with what")
+    });
+    sections.push(failures(study));
+    sections.push(provenance(study, analysis));
+    sections.retain(|s| !(s.paragraphs.is_empty() && s.tables.is_empty() && s.plots.is_empty() && s.commands.is_empty()));
+    Page {
+        title: text::visible(&names.join(", ")),
+        questions: study
+            .experiments
+            .iter()
+            .filter(|experiment| !experiment.question.trim().is_empty())
+            .map(|experiment| text::visible(experiment.question.trim()))
+            .collect(),
+        answer: answer(analysis).to_vec(),
+        notes: notes(study, analysis),
+        sections,
+    }
+}
+
+/// The comparison for a terminal: the answer, an aligned table, what is missing.
+pub fn summary(study: &Study, analysis: &Analysis<'_>) -> String {
+    let mut out = format!("{}\n\n", answer(analysis).join(" "));
+    for table in comparison(analysis, &Plots::default()).tables {
+        out.push_str(&text::aligned(&table.header, &table.rows, &table.right));
+    }
+    for note in notes(study, analysis) {
+        out.push_str(&format!("\n{note}\n"));
+    }
+    out
+}
+
+fn section(id: &str, title: &str) -> Section {
+    Section { id: id.to_owned(), title: title.to_owned(), ..Section::default() }
+}
+
+fn pictures(plots: &[Plot]) -> Vec<Picture> {
+    plots
+        .iter()
+        .map(|plot| Picture {
+            name: plot.name.clone(),
+            title: plot.title.clone(),
+            caption: plot.caption.clone(),
+            svg: plot.svg.clone(),
+        })
+        .collect()
+}
+
+fn words(items: &[&str]) -> Vec<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+/// A mean with its interval where there is one.
+fn plus_minus(estimate: Option<Estimate>, write: impl Fn(f64) -> String) -> String {
+    match estimate {
+        None => "–".to_owned(),
+        Some(Estimate { mean, half_width: Some(half), .. }) => format!("{} ± {}", write(mean), write(half)),
+        Some(Estimate { mean, .. }) => write(mean),
+    }
+}
+
+fn mean_of(configuration: &Configuration<'_>, of: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
+    configuration.estimate(of).map(|estimate| estimate.mean)
+}
+
+fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
+    let chosen: Vec<&Configuration<'_>> = analysis.chosen().collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, of: &dyn Fn(&Configuration<'_>) -> String| {
+        let values: Vec<String> = chosen.iter().map(|configuration| of(configuration)).collect();
+        // A measure that nobody has is no row.
+        if values.iter().any(|value| value != "–") {
+            rows.push([vec![name.to_owned()], values].concat());
+        }
+    };
+    let dash = || "–".to_owned();
+    row("configuration", &|c| if c.settings.is_empty() { dash() } else { c.settings.clone() });
+    row("seeds (n)", &|c| c.done.len().to_string());
+    row("parameters", &|c| c.any().and_then(|run| run.parameters).map_or_else(dash, grouped));
+    row("MACs per image, forward", &|c| c.any().and_then(|run| run.macs_per_image).map_or_else(dash, grouped));
+    row("test accuracy, mean ± 95 % interval", &|c| accuracy(c.test));
+    row("test top-5 accuracy", &|c| {
+        mean_of(c, |run| run.test?.top5).map_or_else(dash, percent)
+    });
+    row("test loss (nats)", &|c| plus_minus(c.estimate(|run| Some(run.test?.loss)), |loss| significant(loss, 3)));
+    row("validation accuracy", &|c| accuracy(c.validation));
+    row("generalization gap, training − test (points)", &|c| mean_of(c, Run::test_gap).map_or_else(dash, points));
+    if let Some(target) = analysis.target {
+        row(&format!("epochs to {} % validation accuracy", significant(100.0 * target, 4)), &|c| {
+            mean_of(c, |run| run.epochs_to(target).map(f64::from)).map_or_else(dash, |epochs| significant(epochs, 3))
+        });
+    }
+    row("training time of one run", &|c| mean_of(c, Run::train_seconds).map_or_else(dash, seconds));
+    row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, |speed| significant(speed, 3)));
+    row("compute of one training (GFLOP)", &|c| {
+        mean_of(c, Run::train_flop).map_or_else(dash, |flop| significant(flop / 1e9, 3))
+    });
+    row("largest memory of the process (MiB)", &|c| {
+        mean_of(c, |run| Some(run.peak_memory_bytes? as f64)).map_or_else(dash, |b| significant(b / 1_048_576.0, 3))
+    });
+    row("test accuracy per GFLOP of a forward pass (points)", &|c| {
+        let flop = c.any().and_then(|run| run.macs_per_image).filter(|macs| *macs > 0).map(|macs| 2e-9 * macs as f64);
+        c.test.zip(flop).map_or_else(dash, |(test, gflop)| significant(100.0 * test.mean / gflop, 3))
+    });
+    row("test accuracy per second of training (points)", &|c| {
+        let time = mean_of(c, Run::train_seconds).filter(|time| *time > 0.0);
+        c.test.zip(time).map_or_else(dash, |(test, time)| significant(100.0 * test.mean / time, 3))
+    });
+    let mut header = vec![String::new()];
+    header.extend(chosen.iter().map(|configuration| configuration.network.clone()));
+    let right = std::iter::once(false).chain(chosen.iter().map(|_| true)).collect();
+    Section {
+        tables: vec![Table { header, rows, right, ..Table::default() }],
+        plots: pictures(&plots.cost),
+        ..section("comparison", "Comparison")
+    }
+}
+
+fn tests(analysis: &Analysis<'_>) -> Section {
+    let mut section = section("tests", "Is it real?");
+    if !analysis.comparisons.is_empty() {
+        section.tables.push(between_networks(analysis));
+    }
+    for chosen in analysis.chosen() {
+        let rivals: Vec<Vec<String>> = analysis
+            .selections
+            .iter()
+            .filter(|selection| std::ptr::eq(&analysis.configurations[selection.chosen], chosen))
+            .take(MOST_RIVALS)
+            .map(|selection| {
+                let other = &analysis.configurations[selection.other];
+                let mut row = vec![other.settings.clone()];
+                row.extend(match (selection.paired, selection.adjusted_p) {
+                    (Some(test), Some(p)) => vec![
+                        test.n.to_string(),
+                        points(test.mean_difference),
+                        format!("{} to {}", points(test.interval.0), points(test.interval.1)),
+                        p_value(p),
+                        significant(test.cohens_d, 3),
+                    ],
+                    _ => words(&["–", "–", "–", "–", "–"]),
+                });
+                row
+            })
+            .collect();
+        if !rivals.is_empty() {
+            section.tables.push(Table {
+                title: format!("{}: {} against its other configurations, on validation", chosen.network, chosen.settings),
+                header: words(&["other configuration", "n", "difference (points)", "95 % interval", "p (Holm)", "Cohen's d"]),
+                rows: rivals,
+                right: vec![false, true, true, true, true, true],
+                note: "Paired t-tests across the shared seeds; the next best come first. A dash: fewer than two shared \
+                       seeds, or no spread."
+                    .to_owned(),
+            });
+        }
+    }
+    section
+}
+
+fn between_networks(analysis: &Analysis<'_>) -> Table {
+    let mut rows = Vec::new();
+    for comparison in &analysis.comparisons {
+        rows.extend(test_rows(analysis, comparison));
+    }
+    Table {
+        title: "Between networks, on test".to_owned(),
+        header: words(&["pair", "test", "n", "difference (points)", "95 % interval", "p", "p (Holm)", "effect"]),
+        rows,
+        right: vec![false, false, true, true, true, true, true, false],
+        note: "Seeds are paired: both networks see the same batches under the same seed. McNemar counts the images that \
+               only one of the two gets right, for each seed."
+            .to_owned(),
+    }
+}
+
+fn test_rows(analysis: &Analysis<'_>, comparison: &Comparison) -> Vec<Vec<String>> {
+    let (a, b) = (&analysis.configurations[comparison.first], &analysis.configurations[comparison.second]);
+    let pair = format!("{} − {}", a.network, b.network);
+    let adjusted = comparison.adjusted_p.map_or_else(|| "–".to_owned(), p_value);
+    let interval = |(low, high): (f64, f64)| format!("{} to {}", points(low), points(high));
+    let mut rows = Vec::new();
+    let mut row = |cells: [String; 7]| rows.push([vec![pair.clone()], cells.to_vec()].concat());
+    if let Some(test) = comparison.paired {
+        row([
+            "paired t".to_owned(),
+            test.n.to_string(),
+            points(test.mean_difference),
+            interval(test.interval),
+            p_value(test.p),
+            adjusted.clone(),
+            format!("Cohen's d {}", significant(test.cohens_d, 3)),
+        ]);
+    }
+    if let Some(test) = comparison.welch {
+        row([
+            "Welch's t (unpaired)".to_owned(),
+            format!("{}, {}", a.done.len(), b.done.len()),
+            points(test.mean_difference),
+            interval(test.interval),
+            p_value(test.p),
+            adjusted,
+            "–".to_owned(),
+        ]);
+    }
+    let dash = || "–".to_owned();
+    if let Some(test) = comparison.wilcoxon {
+        row([
+            "Wilcoxon signed rank".to_owned(),
+            test.n.to_string(),
+            dash(),
+            dash(),
+            p_value(test.p),
+            dash(),
+            format!("W {}", significant(test.statistic, 4)),
+        ]);
+    }
+    for (seed, test, p) in &comparison.mcnemar {
+        row([
+            format!("McNemar, seed {seed}{}", if test.exact { " (exact)" } else { "" }),
+            "1".to_owned(),
+            dash(),
+            dash(),
+            p_value(test.p),
+            p_value(*p),
+            format!("only one right: {} / {}", grouped(test.only_first), grouped(test.only_second)),
+        ]);
+    }
+    if rows.is_empty() {
+        let difference = comparison.difference.map_or_else(dash, points);
+        let why = if comparison.same_data { "none possible" } else { "none: different data" };
+        let n = comparison.shared_seeds.to_string();
+        rows.push([vec![pair], vec![why.to_owned(), n, difference, dash(), dash(), dash(), dash()]].concat());
+    }
+    rows
+}
+
+fn importance(analysis: &Analysis<'_>) -> Vec<Table> {
+    if analysis.importance.is_empty() {
+        return Vec::new();
+    }
+    let rows = analysis
+        .importance
+        .iter()
+        .map(|importance| {
+            vec![
+                importance.network.clone(),
+                text::visible(&importance.key),
+                importance.values.to_string(),
+                format!("{:.0} %", 100.0 * importance.share),
+            ]
+        })
+        .collect();
+    vec![Table {
+        title: "Which setting matters".to_owned(),
+        header: words(&["network", "key", "values", "variance explained"]),
+        rows,
+        right: vec![false, false, true, true],
+        note: "Share of the variance of validation accuracy over all finished runs that each key explains by itself (main effect)."
+            .to_owned(),
+    }]
+}
+
+fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
+    let networks = analysis.networks();
+    let each = (MOST_ROWS / networks.len().max(1)).max(3);
+    let mut rows = Vec::new();
+    for network in &networks {
+        for (rank, c) in analysis.of_network(network).take(each).enumerate() {
+            let missing = if c.unfinished > 0 { format!(" (+ {} unfinished)", c.unfinished) } else { String::new() };
+            rows.push(vec![
+                c.network.clone(),
+                (rank + 1).to_string(),
+                if c.settings.is_empty() { "–".to_owned() } else { c.settings.clone() },
+                format!("{}{missing}", c.done.len()),
+                accuracy(c.validation).replace(" (n = 1, no interval)", ""),
+                mean_of(c, |run| run.best_epoch()?.validation_loss).map_or_else(|| "–".to_owned(), |l| significant(l, 3)),
+                mean_of(c, Run::generalization_gap).map_or_else(|| "–".to_owned(), points),
+                mean_of(c, Run::train_seconds).map_or_else(|| "–".to_owned(), seconds),
+            ]);
+        }
+    }
+    let shown = rows.len();
+    let all = analysis.configurations.len();
+    let mut note = "Best on validation first; the test part has no say here. ± is the 95 % interval over seeds.".to_owned();
+    if shown < all {
+        note.push_str(&format!(" {shown} of {all} configurations are shown; all of them are in frames/configurations.csv."));
+    }
+    Section {
+        tables: vec![Table {
+            header: words(&[
+                "network", "rank", "settings", "n", "validation accuracy", "validation loss", "gap (points)", "time",
+            ]),
+            rows,
+            right: vec![false, true, false, true, true, true, true, true],
+            note,
+            ..Table::default()
+        }],
+        plots: pictures(&plots.gaps),
+        ..section("configurations", "Configurations")
+    }
+}
+
+fn confused(study: &Study, analysis: &Analysis<'_>) -> Vec<Table> {
+    let mut rows = Vec::new();
+    for chosen in analysis.chosen() {
+        let predictions = chosen.done.iter().filter_map(|run| study.predictions.get(&run.id));
+        let Some((counts, names)) = confusion_counts(predictions) else { continue };
+        let mut pairs: Vec<(u64, usize, usize)> = counts
+            .iter()
+            .enumerate()
+            .flat_map(|(a, row)| row.iter().enumerate().map(move |(p, &n)| (n, a, p)))
+            .filter(|(n, actual, predicted)| *n > 0 && actual != predicted)
+            .collect();
+        pairs.sort_by_key(|&(n, actual, predicted)| (std::cmp::Reverse(n), actual, predicted));
+        for (n, actual, predicted) in pairs.into_iter().take(5) {
+            let total: u64 = counts[actual].iter().sum();
+            rows.push(vec![
+                chosen.network.clone(),
+                text::visible(&names[actual]),
+                text::visible(&names[predicted]),
+                grouped(n),
+                percent(n as f64 / total as f64),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    vec![Table {
+        title: "Most confused pairs".to_owned(),
+        header: words(&["network", "true class", "taken for", "images", "of that class"]),
+        rows,
+        right: vec![false, false, false, true, true],
+        note: "Over all seeds of the chosen configuration.".to_owned(),
+    }]
+}
+
+fn failures(study: &Study) -> Section {
+    let mut section = section("failures", "Unfinished and failed runs");
+    let unfinished: Vec<&Run> = study.runs.iter().filter(|run| run.status != Status::Done).collect();
+    if unfinished.is_empty() && study.waiting == 0 {
+        return section;
+    }
+    section.paragraphs.push(format!("{}.", states(study)));
+    let rows: Vec<Vec<String>> = unfinished
+        .iter()
+        .take(MOST_ROWS)
+        .map(|run| {
+            vec![
+                run.id.to_string(),
+                text::shorten(&text::visible(&run.label), 80),
+                run.seed.to_string(),
+                run.status.name().to_owned(),
+                run.epochs.len().to_string(),
+                text::shorten(&text::visible(run.error.as_deref().unwrap_or("–")), 300),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let more = unfinished.len().saturating_sub(rows.len());
+        section.tables.push(Table {
+            header: words(&["run", "trial", "seed", "state", "epochs", "what went wrong"]),
+            rows,
+            right: vec![true, false, true, false, true, false],
+            note: if more > 0 { format!("… and {more} more, in frames/runs.csv.") } else { String::new() },
+            ..Table::default()
+        });
+    }
+    section
+}
+
+fn provenance(study: &Study, analysis: &Analysis<'_>) -> Section {
+    let mut groups: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for run in study.runs.iter().filter(|run| run.status == Status::Done) {
+        let made = &run.provenance;
+        let short = |hash: &str| text::shorten(&text::visible(hash), 17);
+        let or_dash = |word: &str| if word.is_empty() { "–".to_owned() } else { text::visible(word) };
+        let key = vec![
+            or_dash(&short(&made.commit)),
+            or_dash(&made.version),
+            or_dash(&made.device),
+            made.threads.map_or_else(|| "–".to_owned(), |threads| threads.to_string()),
+            or_dash(&made.cpu),
+            or_dash(&short(&made.data_fingerprint)),
+        ];
+        *groups.entry(key).or_default() += 1;
+    }
+    let rows = groups.into_iter().map(|(key, runs)| [key, vec![runs.to_string()]].concat()).collect();
+    let mut chosen_rows = Vec::new();
+    for chosen in analysis.chosen() {
+        let seeds: Vec<String> = chosen.done.iter().map(|run| run.seed.to_string()).collect();
+        let runs: Vec<String> = chosen.done.iter().map(|run| run.id.to_string()).collect();
+        let images = chosen.done.iter().filter_map(|run| run.test).map(|test| test.images).max();
+        chosen_rows.push(vec![
+            chosen.network.clone(),
+            text::shorten(&text::visible(chosen.key), 17),
+            seeds.join(", "),
+            runs.join(", "),
+            images.filter(|images| *images > 0).map_or_else(|| "–".to_owned(), grouped),
+        ]);
+    }
+    let mut commands: Vec<String> = Vec::new();
+    for experiment in &study.experiments {
+        if !experiment.command.trim().is_empty() {
+            commands.push(text::visible(experiment.command.trim()));
+        }
+    }
+    let names: Vec<String> = study.experiments.iter().map(|experiment| text::shell_word(&experiment.name)).collect();
+    commands.push(format!("pipeline report {}", names.join(" ")));
+    for chosen in analysis.chosen() {
+        if let Some(command) = chosen.any().map(|run| run.provenance.command.trim()).filter(|c| !c.is_empty()) {
+            commands.push(text::visible(command));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    commands.retain(|command| seen.insert(command.clone()));
+    let keys: Vec<String> =
+        analysis.swept().iter().map(|(key, values)| format!("{} ({})", naming::axis(key), count(*values, "value"))).collect();
+    let mut paragraphs = Vec::new();
+    if !keys.is_empty() {
+        paragraphs.push(format!("Swept: {}.", keys.join(", ")));
+    }
+    paragraphs.push(
+        "Every number above is a mean over the finished runs of a configuration, one per seed; the rows behind it are in \
+         frames/*.csv and frames/*.parquet. These commands make them again:"
+            .to_owned(),
+    );
+    Section {
+        paragraphs,
+        tables: vec![
+            Table {
+                title: "Where the runs were made".to_owned(),
+                header: words(&["commit", "version", "device", "threads", "processor", "data fingerprint", "runs"]),
+                rows,
+                right: vec![false, false, false, true, false, false, true],
+                ..Table::default()
+            },
+            Table {
+                title: "Runs that the comparison rests on".to_owned(),
+                header: words(&["network", "configuration", "seeds", "runs", "test images"]),
+                rows: chosen_rows,
+                right: vec![false, false, false, false, true],
+                ..Table::default()
+            },
+        ],
+        commands,
+        ..section("provenance", "Provenance")
+    }
+}
