@@ -10,7 +10,11 @@ use std::{
 use plan::{Dataset, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::{DatasetError, Progress, Stage, idx, prepare};
+use crate::{
+    DatasetError, Progress, Stage,
+    archive::{self, Kind},
+    cifar, idx, prepare,
+};
 
 /// What is known of a source without decoding it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,9 +62,20 @@ fn files(settings: &Dataset) -> Result<Vec<SourceFile>, DatasetError> {
     let paths = match settings.source {
         Source::Glyphs => Vec::new(),
         Source::Idx => idx::files(&path)?,
-        Source::Cifar | Source::Images => vec![path],
+        Source::Cifar if path.is_dir() => cifar::folder_files(&path)?,
+        Source::Images if path.is_dir() => image_files(&path)?,
+        Source::Cifar | Source::Images => {
+            archive::check(&path)?;
+            vec![path]
+        }
     };
     paths.into_iter().map(SourceFile::new).collect()
+}
+
+/// Every file in a folder of images that can be read; what cannot is the packer's to report.
+fn image_files(root: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let found = archive::list_folder(root)?.into_iter().filter(|found| found.kind == Kind::File);
+    Ok(found.map(|found| root.join(found.path)).filter(|path| File::open(path).is_ok()).collect())
 }
 
 fn stamp(root: &Path, files: &[SourceFile]) -> String {

@@ -7,6 +7,8 @@
 //! All randomness comes from [`rng::Counter`], keyed by (seed, purpose, epoch, sample): what a sample looks like in an epoch
 //! depends on nothing else, neither on threads nor on batches nor on what ran before.
 
+mod archive;
+mod cifar;
 mod color;
 mod container;
 mod decode;
@@ -16,6 +18,7 @@ mod fingerprint;
 mod geometry;
 pub mod glyphs;
 mod idx;
+mod images;
 mod loader;
 mod manifest;
 mod pack;

@@ -9,10 +9,11 @@ use plan::{Color, Dataset, OnBroken, Source};
 use serde_json::json;
 
 use crate::{
-    DatasetError, Prepared,
+    DatasetError, Prepared, cifar,
     fingerprint::{self, Identity},
     glyphs::{self, Glyphs},
     idx,
+    images::{self, HoldBack},
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
     resize::Target,
@@ -192,6 +193,10 @@ pub(crate) fn open(settings: &Dataset) -> Result<(Survey, Box<dyn Feed>), Datase
             Ok((glyphs.survey(), Box::new(glyphs)))
         }
         Source::Idx => idx::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
-        Source::Cifar | Source::Images => Err(DatasetError::setting("dataset.source", "not supported yet")),
+        Source::Cifar => cifar::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
+        Source::Images => {
+            let hold_back = HoldBack { fraction: settings.test_fraction, seed: settings.seed };
+            images::survey(&path, hold_back).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>))
+        }
     }
 }

@@ -1,0 +1,231 @@
+//! CIFAR-10 and CIFAR-100 in their binary form (Krizhevsky 2009): a folder, a .tar or a .tar.gz.
+//!
+//! A record is the label (CIFAR-100: coarse, then fine; the fine one counts) and 3072 bytes: 32×32 red, then green, then blue.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    DatasetError, Part,
+    archive::{self, Kind},
+    source::{Entry, Feed, Payload, Raw, Sink, Survey},
+};
+
+const SIDE: usize = 32;
+const PIXELS: usize = 3 * SIDE * SIDE;
+
+/// The batches of both parts, in order.
+#[derive(Debug)]
+pub(crate) struct CifarFeed {
+    batches: Vec<Vec<u8>>,
+    /// Bytes of label before the pixels.
+    label_bytes: usize,
+}
+
+impl Feed for CifarFeed {
+    fn run(&self, sink: &mut Sink<'_>) -> Result<(), DatasetError> {
+        let records = self.batches.iter().flat_map(|batch| batch.chunks_exact(self.label_bytes + PIXELS));
+        for (position, record) in records.enumerate() {
+            let pixels = record[self.label_bytes..].to_vec();
+            if !sink(position, Payload::Raw(Raw { channels: 3, height: SIDE, width: SIDE, pixels })) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of one of the two sets.
+struct Layout {
+    train: &'static [&'static str],
+    test: &'static str,
+    names: &'static str,
+    label_bytes: usize,
+    classes: usize,
+}
+
+const CIFAR_10: Layout = Layout {
+    train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+    test: "test_batch.bin",
+    names: "batches.meta.txt",
+    label_bytes: 1,
+    classes: 10,
+};
+
+const CIFAR_100: Layout =
+    Layout { train: &["train.bin"], test: "test.bin", names: "fine_label_names.txt", label_bytes: 2, classes: 100 };
+
+impl Layout {
+    fn wants(&self, name: &str) -> bool {
+        self.train.contains(&name) || name == self.test || name == self.names
+    }
+}
+
+/// A file by its name, path for messages, and contents.
+type Loaded = (String, PathBuf, Vec<u8>);
+
+fn load(path: &Path) -> Result<Vec<Loaded>, DatasetError> {
+    let wanted = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        (CIFAR_10.wants(name) || CIFAR_100.wants(name)).then(|| name.to_string())
+    };
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for path in folder_files(path)? {
+            if let Some(name) = wanted(&path) {
+                let bytes = std::fs::read(&path).map_err(|error| DatasetError::io("read", &path, error))?;
+                files.push((name, path, bytes));
+            }
+        }
+    } else {
+        archive::walk(path, &mut |_, found, reader| {
+            if let (Kind::File, Some(name)) = (&found.kind, wanted(&found.path)) {
+                let whole = path.join(&found.path);
+                let bytes = archive::contents(&whole, reader)?;
+                files.push((name, whole, bytes));
+            }
+            Ok(true)
+        })?;
+    }
+    Ok(files)
+}
+
+/// The batch files below the folder `path`, sorted.
+pub(crate) fn folder_files(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let wanted = |name: &str| CIFAR_10.wants(name) || CIFAR_100.wants(name);
+    let found = archive::list_folder(path)?.into_iter().filter(|found| found.kind == Kind::File);
+    Ok(found
+        .filter(|found| found.path.file_name().and_then(|name| name.to_str()).is_some_and(wanted))
+        .map(|found| path.join(found.path))
+        .collect())
+}
+
+/// Reads and checks the batches.
+pub(crate) fn survey(path: &Path) -> Result<(Survey, CifarFeed), DatasetError> {
+    let mut files = load(path)?;
+    let has = |name: &str| files.iter().any(|(found, ..)| found == name);
+    let layout = if has(CIFAR_10.train[0]) || has(CIFAR_10.test) { CIFAR_10 } else { CIFAR_100 };
+    let mut take = |name: &str| -> Result<Option<(PathBuf, Vec<u8>)>, DatasetError> {
+        let Some(position) = files.iter().position(|(found, ..)| found == name) else { return Ok(None) };
+        let (_, path, bytes) = files.swap_remove(position);
+        if let Some((_, other, _)) = files.iter().find(|(found, ..)| found == name) {
+            return Err(DatasetError::file(&path, format!("twice: also as {}", other.display())));
+        }
+        Ok(Some((path, bytes)))
+    };
+    let classes = match take(layout.names)? {
+        Some((path, bytes)) => class_names(&path, &bytes, layout.classes)?,
+        None => (0..layout.classes).map(|class| class.to_string()).collect(),
+    };
+    let mut entries = Vec::new();
+    let mut batches = Vec::new();
+    let parts = layout.train.iter().map(|&name| (Part::Train, name)).chain([(Part::Test, layout.test)]);
+    for (part, name) in parts {
+        let (file, bytes) = take(name)?.ok_or_else(|| {
+            let wanted = [layout.train, &[layout.test]].concat().join(", ");
+            DatasetError::file(path, format!("no {name} here; CIFAR's binary version has {wanted}"))
+        })?;
+        let record = layout.label_bytes + PIXELS;
+        if bytes.is_empty() || bytes.len() % record != 0 {
+            return Err(DatasetError::file(&file, format!("truncated or no CIFAR batch: {} bytes are no multiple of {record}", bytes.len())));
+        }
+        for (index, record) in bytes.chunks_exact(record).enumerate() {
+            let label = u32::from(record[layout.label_bytes - 1]);
+            if label as usize >= layout.classes {
+                return Err(DatasetError::file(&file, format!("label {label} (image {index}) is out of range: there are {} classes", layout.classes)));
+            }
+            entries.push(Entry { part, label, name: file.join(index.to_string()) });
+        }
+        batches.push(bytes);
+    }
+    let survey = Survey { classes, entries, channels: 3, has_test_part: true, broken: Vec::new(), ignored_files: 0 };
+    Ok((survey, CifarFeed { batches, label_bytes: layout.label_bytes }))
+}
+
+fn class_names(path: &Path, bytes: &[u8], classes: usize) -> Result<Vec<String>, DatasetError> {
+    let names: Vec<String> =
+        String::from_utf8_lossy(bytes).lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
+    if names.len() == classes {
+        Ok(names)
+    } else {
+        Err(DatasetError::file(path, format!("{} names for {classes} classes", names.len())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(labels: &[&[u8]], shade: u8) -> Vec<u8> {
+        labels.iter().flat_map(|label| label.iter().copied().chain(std::iter::repeat_n(shade, PIXELS))).collect()
+    }
+
+    fn small_cifar_10() -> Vec<(String, Vec<u8>)> {
+        let names: Vec<String> = (0..10).map(|class| format!("class{class}")).collect();
+        let mut files: Vec<_> =
+            CIFAR_10.train.iter().zip(0u8..).map(|(name, n)| (name.to_string(), batch(&[&[2 * n], &[2 * n + 1]], n))).collect();
+        files.push((CIFAR_10.test.to_string(), batch(&[&[9]], 77)));
+        files.push((CIFAR_10.names.to_string(), names.join("\n").into_bytes()));
+        files
+    }
+
+    fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("cifar-10-batches-bin");
+        std::fs::create_dir(&inner).unwrap();
+        for (name, bytes) in files {
+            std::fs::write(inner.join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    fn labels(survey: &Survey) -> Vec<u32> {
+        survey.entries.iter().map(|entry| entry.label).collect()
+    }
+
+    #[test]
+    fn a_folder_and_an_archive_hold_the_same() {
+        let folder = write(&small_cifar_10());
+        let (survey_folder, _) = survey(folder.path()).unwrap();
+        assert_eq!(labels(&survey_folder), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]);
+        assert_eq!(survey_folder.classes[3], "class3");
+        let path = folder.path().join("cifar-10-binary.tar.gz");
+        let gz = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gz);
+        tar.append_dir_all("cifar-10-batches-bin", folder.path().join("cifar-10-batches-bin")).unwrap();
+        tar.into_inner().unwrap().finish().unwrap();
+        let (survey_archive, feed) = survey(&path).unwrap();
+        assert_eq!(labels(&survey_archive), labels(&survey_folder));
+        let mut shades = Vec::new();
+        feed.run(&mut |_, payload| {
+            let Payload::Raw(raw) = payload else { panic!("CIFAR holds plain pixels") };
+            shades.push(raw.pixels[0]);
+            true
+        })
+        .unwrap();
+        assert_eq!(shades, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 77]);
+    }
+
+    #[test]
+    fn cifar_100_counts_by_its_fine_labels() {
+        let folder = write(&[("train.bin".into(), batch(&[&[19, 99], &[0, 1]], 0)), ("test.bin".into(), batch(&[&[3, 7]], 0))]);
+        let (survey, _) = survey(folder.path()).unwrap();
+        assert_eq!((survey.classes.len(), labels(&survey)), (100, vec![99, 1, 7]));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let refusal = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+            let mut files = small_cifar_10();
+            change(&mut files);
+            survey(write(&files).path()).unwrap_err().to_string()
+        };
+        let text = refusal(&|files| { files[1].1.pop(); });
+        assert!(text.contains("data_batch_2.bin: truncated or no CIFAR batch: 6145 bytes are no multiple of 3073"), "{text}");
+        let text = refusal(&|files| files[0].1[3073] = 10);
+        assert!(text.contains("data_batch_1.bin: label 10 (image 1) is out of range: there are 10 classes"), "{text}");
+        let text = refusal(&|files| { files.remove(2); });
+        assert!(text.contains("no data_batch_3.bin here"), "{text}");
+        let text = refusal(&|files| files[6].1.clear());
+        assert!(text.contains("batches.meta.txt: 0 names for 10 classes"), "{text}");
+    }
+}
