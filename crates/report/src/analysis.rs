@@ -12,8 +12,7 @@ use crate::statistics::{
 use crate::study::{Run, Status, Study};
 
 /// Accuracy levels that "epochs to a target" may use.
-const TARGETS: [f64; 16] =
-    [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.985, 0.99];
+const TARGETS: [f64; 16] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.985, 0.99];
 
 /// Runs that differ in the seed only.
 #[derive(Clone, Debug)]
@@ -302,11 +301,7 @@ fn configurations(study: &Study) -> Vec<Configuration<'_>> {
 }
 
 /// Values of one quantity for the seeds that both have.
-fn shared(
-    a: &Configuration<'_>,
-    b: &Configuration<'_>,
-    of: impl Fn(&Run) -> Option<f64>,
-) -> (Vec<f64>, Vec<f64>) {
+fn shared(a: &Configuration<'_>, b: &Configuration<'_>, of: impl Fn(&Run) -> Option<f64>) -> (Vec<f64>, Vec<f64>) {
     let values = |configuration: &Configuration<'_>| -> BTreeMap<u64, f64> {
         configuration
             .done
@@ -394,13 +389,10 @@ fn selections(configurations: &[Configuration<'_>], chosen: &[usize]) -> Vec<Sel
 }
 
 fn target(configurations: &[Configuration<'_>], chosen: &[usize]) -> Option<f64> {
-    let reached = |run: &&Run| {
-        run.epochs.iter().filter_map(|epoch| epoch.validation_top1).fold(f64::NEG_INFINITY, f64::max)
-    };
-    let lowest = chosen
-        .iter()
-        .flat_map(|&index| configurations[index].done.iter().map(reached))
-        .fold(f64::INFINITY, f64::min);
+    let reached =
+        |run: &&Run| run.epochs.iter().filter_map(|epoch| epoch.validation_top1).fold(f64::NEG_INFINITY, f64::max);
+    let lowest =
+        chosen.iter().flat_map(|&index| configurations[index].done.iter().map(reached)).fold(f64::INFINITY, f64::min);
     TARGETS.iter().rev().copied().find(|&level| level <= lowest && lowest.is_finite())
 }
 

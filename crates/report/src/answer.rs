@@ -32,7 +32,8 @@ pub fn answer(analysis: &Analysis<'_>) -> [String; 2] {
             format!("{} with {settings} (of {})", configuration.network, count(alternatives, "configuration"))
         })
         .collect();
-    let how = if analysis.validated { "Chosen on validation" } else { "Without a validation part, chosen by training loss" };
+    let how =
+        if analysis.validated { "Chosen on validation" } else { "Without a validation part, chosen by training loss" };
     let test = if analysis.chosen().any(|configuration| configuration.test.is_some()) {
         "; the test part is quoted for these only"
     } else {
@@ -157,7 +158,10 @@ pub fn notes(study: &Study, analysis: &Analysis<'_>) -> Vec<String> {
         analysis.chosen().flat_map(|configuration| configuration.done.iter().map(|run| of(run))).collect()
     };
     if distinct(&|run| format!("{} {:?}", run.provenance.device, run.provenance.threads)).len() > 1 {
-        notes.push("The compared runs used different devices or numbers of threads: their times are not comparable.".to_owned());
+        notes.push(
+            "The compared runs used different devices or numbers of threads: their times are not comparable."
+                .to_owned(),
+        );
     }
     if distinct(&|run| run.provenance.commit.clone()).len() > 1 {
         notes.push("The compared runs were made by different commits of the program.".to_owned());

@@ -130,8 +130,7 @@ fn frame(names: &[String], rows: &[Vec<Cell>]) -> Result<DataFrame, ReportError>
                 .collect();
             Series::new(name, values)
         } else {
-            let values: Vec<Option<String>> =
-                cells().map(|cell| (*cell != Cell::Null).then(|| plain(cell))).collect();
+            let values: Vec<Option<String>> = cells().map(|cell| (*cell != Cell::Null).then(|| plain(cell))).collect();
             Series::new(name, values)
         };
         Column::from(series)

@@ -6,8 +6,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    Column, CsvWriter, DataFrame, Expr, IntoLazy, NamedFrom, ParquetWriter, SerWriter, Series, SortMultipleOptions, col,
-    len, lit,
+    Column, CsvWriter, DataFrame, Expr, IntoLazy, NamedFrom, ParquetWriter, SerWriter, Series, SortMultipleOptions,
+    col, len, lit,
 };
 
 use crate::ReportError;

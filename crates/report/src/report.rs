@@ -29,8 +29,8 @@ pub struct Written {
 }
 
 /// Colours of a plot that stands alone: those of the page around it are out of reach.
-const ALONE: &str = "<style>svg{color:#1b1f24;background:#fff}@media (prefers-color-scheme:dark){svg{color:#e6e9ed;\
-                     background:#15181c}}</style>\n";
+const ALONE: &str = "<style>svg{color:#1b1f24}.ground{fill:#fff}@media (prefers-color-scheme:dark){svg{color:#e6e9ed}\
+                     .ground{fill:#15181c}}</style>\n<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n";
 
 /// Writes `report.html`, `report.md`, `plots/*.svg` and `frames/*` of these experiments into the folder `out`, which is made
 /// where it does not exist. Without true labels there is no McNemar test and no confusion matrix: see [`write_with`].

@@ -106,11 +106,7 @@ pub fn significant(value: f64, digits: usize) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trim = |text: &str| {
-        if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        } else {
-            text.to_owned()
-        }
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
     };
     if (-5..7).contains(&exponent) {
         let decimals = usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0);
@@ -160,9 +156,7 @@ pub fn aligned(header: &[String], rows: &[Vec<String>], right: &[bool]) -> Strin
     let columns = header.len();
     let cell = |row: &[String], index: usize| row.get(index).cloned().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
-        .map(|index| {
-            rows.iter().map(|row| width(&cell(row, index))).chain([width(&header[index])]).max().unwrap_or(0)
-        })
+        .map(|index| rows.iter().map(|row| width(&cell(row, index))).chain([width(&header[index])]).max().unwrap_or(0))
         .collect();
     let mut out = String::new();
     let mut line = |row: &[String]| {

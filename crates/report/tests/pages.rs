@@ -1,4 +1,4 @@
-//! Pages of a fixed synthetic study.
+//! Pages of synthetic studies: what they say, what they escape, how long they take.
 
 mod common;
 
@@ -24,12 +24,182 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Compares with a file under `tests/golden`; `REPORT_BLESS=1` writes it anew.
+#[track_caller]
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("REPORT_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((line, (found, expected))) =
+        text.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected)
+    {
+        panic!("{name}, line {}:\n found    {found}\n expected {expected}\n(REPORT_BLESS=1 writes it anew)", line + 1);
+    }
+    assert_eq!(text.len(), expected.len(), "{name}: one is longer (REPORT_BLESS=1 writes it anew)");
+}
+
 #[test]
-fn a_full_study_answers_first() {
+fn a_full_study_is_as_before() {
+    let (_folder, written) = written(&study(&Size::default()));
+    golden("full.md", &read(&written.markdown));
+    golden("full.txt", &written.summary);
+    golden("full.html", &read(&written.html));
+    assert_eq!(written.plots.len(), 11, "{:?}", written.plots);
+    assert_eq!(written.frames.len(), 8);
+}
+
+#[test]
+fn the_page_needs_nothing_from_outside() {
     let (_folder, written) = written(&study(&Size::default()));
     let html = read(&written.html);
-    println!("{}", written.summary);
-    assert!(html.contains("AlexNet is better than LeNet-5"), "{}", written.summary);
-    assert!(written.plots.len() >= 10, "{:?}", written.plots);
-    assert_eq!(written.frames.len(), 8);
+    for outside in ["<script", "<link", "<img", "src=", "@import", "url("] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    let addresses = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(addresses, html.matches("http-equiv").count());
+    assert!(html.contains("prefers-color-scheme: dark") && html.contains("@media print"));
+}
+
+#[test]
+fn hostile_names_show_as_text() {
+    let hostile = "<script>alert('1')</script>\"&\n| `x` \u{202e}txt\u{0} 🦀 *b*";
+    let mut study = study(&Size { seeds: 2, ..Size::default() });
+    study.experiments[0].name = hostile.into();
+    study.experiments[0].question = hostile.into();
+    study.experiments[0].command = format!("pipeline sweep '{hostile}'");
+    for run in &mut study.runs {
+        if run.architecture == "alexnet" {
+            run.architecture = hostile.into();
+            run.variant = Some(hostile.into());
+        }
+        run.label = hostile.into();
+        run.provenance.device = hostile.into();
+        run.assignments.push((format!("model.{hostile}"), serde_json::json!(hostile)));
+    }
+    study.runs[0].status = Status::Failed;
+    study.runs[0].error = Some(hostile.into());
+    for predictions in study.predictions.values_mut() {
+        predictions.classes[0] = hostile.into();
+    }
+    let (_folder, written) = written(&study);
+    let html = read(&written.html);
+    assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
+    let markdown = read(&written.markdown);
+    // Between backticks it is text as it stands.
+    assert!(markdown.lines().all(|line| line.starts_with("- `") || !line.contains("<script")));
+    for text in [&html, &markdown, &written.summary] {
+        assert!(!text.contains('\u{202e}') && !text.contains('\u{0}') && text.contains('🦀'));
+    }
+    for line in markdown.lines().filter(|line| line.starts_with('|')) {
+        assert!(line.ends_with('|'), "a name broke the table: {line}");
+    }
+    for plot in &written.plots {
+        let svg = read(plot);
+        assert!(!svg.contains("<script") && !svg.contains('\u{0}'), "{}", plot.display());
+    }
+}
+
+#[test]
+fn one_network_is_compared_with_itself() {
+    let mut study = study(&Size::default());
+    study.runs.retain(|run| run.architecture == "lenet5");
+    let (_folder, written) = written(&study);
+    assert!(written.summary.starts_with("LeNet-5 reaches "), "{}", written.summary);
+    assert!(written.summary.contains("test accuracy over 5 seeds"), "{}", written.summary);
+    assert!(!written.summary.contains("AlexNet"));
+}
+
+#[test]
+fn one_seed_gives_no_interval() {
+    let mut study = study(&Size { seeds: 1, ..Size::default() });
+    let (_folder, with_predictions) = written(&study);
+    assert!(with_predictions.summary.contains("n = 1"), "{}", with_predictions.summary);
+    assert!(!with_predictions.summary.contains('±') || !with_predictions.summary.contains(" ± 0"));
+    assert!(!with_predictions.summary.contains("is better than"));
+    study.predictions.clear();
+    let (_folder, without) = written(&study);
+    assert!(without.summary.contains("one seed (n = 1) gives no interval and no test"), "{}", without.summary);
+}
+
+#[test]
+fn a_difference_that_may_be_chance_is_called_so() {
+    // By hand: differences 0.01, 0.03, -0.01 have mean 0.01 and standard deviation 0.02, so t = 0.01/(0.02/√3) = 0.866,
+    // d = 0.5; the t-test needs 34 pairs for a power of 0.8, 31 more than there are.
+    let mut study = study(&Size { lambdas: vec![0.0], schedules: vec!["constant"], seeds: 3, epochs: 2, images: 0 });
+    for run in &mut study.runs {
+        let first = run.architecture == "alexnet";
+        let top1 = match (first, run.seed) {
+            (true, 1) => 0.91,
+            (true, 2) => 0.93,
+            (true, _) => 0.89,
+            (false, _) => 0.90,
+        };
+        run.test.as_mut().unwrap().top1 = top1;
+    }
+    let (_folder, written) = written(&study);
+    let summary = written.summary;
+    assert!(
+        summary.starts_with("Inconclusive: AlexNet is ahead of LeNet-5 with 91.00 % against 90.00 % test accuracy"),
+        "{summary}"
+    );
+    assert!(summary.contains("+1.00 percentage points (95 % interval -3.97 to +5.97; 3 paired seeds)"), "{summary}");
+    assert!(summary.contains("p = 0.48") && summary.contains("about 31 more seeds would decide it"), "{summary}");
+}
+
+#[test]
+fn unfinished_runs_are_told() {
+    let mut study = study(&Size { seeds: 2, ..Size::default() });
+    study.waiting = 3;
+    study.runs[0].status = Status::Failed;
+    study.runs[0].error = Some("not-finite: loss is NaN".into());
+    study.runs[1].status = Status::Running;
+    study.runs[2].status = Status::Interrupted;
+    let (_folder, with_some) = written(&study);
+    assert!(with_some.summary.contains("45 done, 1 running, 1 interrupted, 1 failed, 3 not started"));
+    assert!(read(&with_some.markdown).contains("not-finite: loss is NaN"));
+
+    for run in &mut study.runs {
+        run.status = Status::Failed;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let error = write_study(&study, &folder.path().join("out")).unwrap_err();
+    assert!(matches!(error, ReportError::NothingFinished { .. }));
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn numbers_that_are_missing_break_nothing() {
+    let mut study = study(&Size { seeds: 2, epochs: 3, ..Size::default() });
+    for (index, run) in study.runs.iter_mut().enumerate() {
+        match index % 4 {
+            0 => run.test = None,
+            1 => run.epochs.clear(),
+            2 => {
+                for epoch in &mut run.epochs {
+                    (epoch.validation_top1, epoch.validation_loss) = (None, None);
+                    epoch.train_loss = f64::NAN;
+                }
+            }
+            _ => (run.parameters, run.macs_per_image, run.provenance.threads) = (None, None, None),
+        }
+    }
+    let (_folder, written) = written(&study);
+    let html = read(&written.html);
+    assert!(!html.contains("NaN") && !html.contains("inf "), "{}", written.summary);
+}
+
+#[test]
+fn a_thousand_trials_make_a_page() {
+    let lambdas = (0..10).map(|index| 1e-5 * 2_f64.powi(index)).collect();
+    let schedules = vec!["constant", "step", "cosine", "book", "linear", "plateau", "cyclic", "warm", "poly", "exp"];
+    let study = study(&Size { lambdas, schedules, seeds: 5, epochs: 100, images: 0 });
+    assert_eq!(study.runs.len(), 1000);
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let written = write_study(&study, folder.path()).unwrap();
+    println!("1,000 trials × 100 epochs: page written in {:.2} s", start.elapsed().as_secs_f64());
+    let size = std::fs::metadata(&written.html).unwrap().len();
+    assert!(size < 2_000_000, "the page has {size} bytes");
 }

@@ -22,10 +22,7 @@ pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
     let names: Vec<&str> = study.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
     let mut sections = vec![comparison(analysis, plots)];
     sections.push(tests(analysis));
-    sections.push(Section {
-        plots: pictures(&plots.learning),
-        ..section("learning-curves", "Learning curves")
-    });
+    sections.push(Section { plots: pictures(&plots.learning), ..section("learning-curves", "Learning curves") });
     sections.push(Section {
         plots: pictures(&plots.settings),
         tables: importance(analysis),
@@ -40,7 +37,8 @@ pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
     });
     sections.push(failures(study));
     sections.push(provenance(study, analysis));
-    sections.retain(|s| !(s.paragraphs.is_empty() && s.tables.is_empty() && s.plots.is_empty() && s.commands.is_empty()));
+    sections
+        .retain(|s| !(s.paragraphs.is_empty() && s.tables.is_empty() && s.plots.is_empty() && s.commands.is_empty()));
     Page {
         title: text::visible(&names.join(", ")),
         questions: study
@@ -116,9 +114,7 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
     row("parameters", &|c| c.any().and_then(|run| run.parameters).map_or_else(dash, grouped));
     row("MACs per image, forward", &|c| c.any().and_then(|run| run.macs_per_image).map_or_else(dash, grouped));
     row("test accuracy, mean ± 95 % interval", &|c| accuracy(c.test));
-    row("test top-5 accuracy", &|c| {
-        mean_of(c, |run| run.test?.top5).map_or_else(dash, percent)
-    });
+    row("test top-5 accuracy", &|c| mean_of(c, |run| run.test?.top5).map_or_else(dash, percent));
     row("test loss (nats)", &|c| plus_minus(c.estimate(|run| Some(run.test?.loss)), |loss| significant(loss, 3)));
     row("validation accuracy", &|c| accuracy(c.validation));
     row("generalization gap, training − test (points)", &|c| mean_of(c, Run::test_gap).map_or_else(dash, points));
@@ -182,13 +178,24 @@ fn tests(analysis: &Analysis<'_>) -> Section {
             .collect();
         if !rivals.is_empty() {
             section.tables.push(Table {
-                title: format!("{}: {} against its other configurations, on validation", chosen.network, chosen.settings),
-                header: words(&["other configuration", "n", "difference (points)", "95 % interval", "p (Holm)", "Cohen's d"]),
+                title: format!(
+                    "{}: {} against its other configurations, on validation",
+                    chosen.network, chosen.settings
+                ),
+                header: words(&[
+                    "other configuration",
+                    "n",
+                    "difference (points)",
+                    "95 % interval",
+                    "p (Holm)",
+                    "Cohen's d",
+                ]),
                 rows: rivals,
                 right: vec![false, true, true, true, true, true],
-                note: "Paired t-tests across the shared seeds; the next best come first. A dash: fewer than two shared \
+                note:
+                    "Paired t-tests across the shared seeds; the next best come first. A dash: fewer than two shared \
                        seeds, or no spread."
-                    .to_owned(),
+                        .to_owned(),
             });
         }
     }
@@ -205,9 +212,10 @@ fn between_networks(analysis: &Analysis<'_>) -> Table {
         header: words(&["pair", "test", "n", "difference (points)", "95 % interval", "p", "p (Holm)", "effect"]),
         rows,
         right: vec![false, false, true, true, true, true, true, false],
-        note: "Seeds are paired: both networks see the same batches under the same seed. McNemar counts the images that \
+        note:
+            "Seeds are paired: both networks see the same batches under the same seed. McNemar counts the images that \
                only one of the two gets right, for each seed."
-            .to_owned(),
+                .to_owned(),
     }
 }
 
@@ -311,7 +319,8 @@ fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
                 if c.settings.is_empty() { "–".to_owned() } else { c.settings.clone() },
                 format!("{}{missing}", c.done.len()),
                 accuracy(c.validation).replace(" (n = 1, no interval)", ""),
-                mean_of(c, |run| run.best_epoch()?.validation_loss).map_or_else(|| "–".to_owned(), |l| significant(l, 3)),
+                mean_of(c, |run| run.best_epoch()?.validation_loss)
+                    .map_or_else(|| "–".to_owned(), |l| significant(l, 3)),
                 mean_of(c, Run::generalization_gap).map_or_else(|| "–".to_owned(), points),
                 mean_of(c, Run::train_seconds).map_or_else(|| "–".to_owned(), seconds),
             ]);
@@ -319,14 +328,24 @@ fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
     }
     let shown = rows.len();
     let all = analysis.configurations.len();
-    let mut note = "Best on validation first; the test part has no say here. ± is the 95 % interval over seeds.".to_owned();
+    let mut note =
+        "Best on validation first; the test part has no say here. ± is the 95 % interval over seeds.".to_owned();
     if shown < all {
-        note.push_str(&format!(" {shown} of {all} configurations are shown; all of them are in frames/configurations.csv."));
+        note.push_str(&format!(
+            " {shown} of {all} configurations are shown; all of them are in frames/configurations.csv."
+        ));
     }
     Section {
         tables: vec![Table {
             header: words(&[
-                "network", "rank", "settings", "n", "validation accuracy", "validation loss", "gap (points)", "time",
+                "network",
+                "rank",
+                "settings",
+                "n",
+                "validation accuracy",
+                "validation loss",
+                "gap (points)",
+                "time",
             ]),
             rows,
             right: vec![false, true, false, true, true, true, true, true],
@@ -452,8 +471,11 @@ fn provenance(study: &Study, analysis: &Analysis<'_>) -> Section {
     }
     let mut seen = std::collections::HashSet::new();
     commands.retain(|command| seen.insert(command.clone()));
-    let keys: Vec<String> =
-        analysis.swept().iter().map(|(key, values)| format!("{} ({})", naming::axis(key), count(*values, "value"))).collect();
+    let keys: Vec<String> = analysis
+        .swept()
+        .iter()
+        .map(|(key, values)| format!("{} ({})", naming::axis(key), count(*values, "value")))
+        .collect();
     let mut paragraphs = Vec::new();
     if !keys.is_empty() {
         paragraphs.push(format!("Swept: {}.", keys.join(", ")));

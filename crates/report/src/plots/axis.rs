@@ -27,7 +27,16 @@ fn step(span: f64, count: f64) -> f64 {
     let raw = span / count;
     let power = 10_f64.powf(raw.log10().floor());
     let lead = raw / power;
-    power * if lead < 1.5 { 1.0 } else if lead < 3.5 { 2.0 } else if lead < 7.5 { 5.0 } else { 10.0 }
+    power
+        * if lead < 1.5 {
+            1.0
+        } else if lead < 3.5 {
+            2.0
+        } else if lead < 7.5 {
+            5.0
+        } else {
+            10.0
+        }
 }
 
 impl Axis {
@@ -93,7 +102,7 @@ impl Axis {
         } else {
             let (first, last) = ((low - pad).floor() as i32, (high + pad).ceil() as i32);
             let leads: &[f64] = match last - first {
-                0..=2 => &[1.0, 2.0, 5.0],
+                0..=3 => &[1.0, 2.0, 5.0],
                 _ => &[1.0],
             };
             for exponent in first..=last {
@@ -128,11 +137,15 @@ impl Axis {
         &self.ticks
     }
 
-    /// Makes room at both ends: `share` of the length.
+    /// Makes room for numbers beyond the ends: `share` of the length on each side of zero that has values.
     pub fn widen(&mut self, share: f64) {
         let room = share * (self.high - self.low);
-        self.low -= room;
-        self.high += room;
+        if self.ticks.iter().any(|(value, _)| *value < 0.0) {
+            self.low -= room;
+        }
+        if self.ticks.iter().any(|(value, _)| *value > 0.0) {
+            self.high += room;
+        }
     }
 
     /// Place of a value: 0 at the low end, 1 at the high end.

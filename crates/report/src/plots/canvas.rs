@@ -1,10 +1,10 @@
 //! A sheet to draw on: plotters' SVG backend in quarter pixels, with colours that follow the page.
 
+use plotters::coord::Shift;
 use plotters::prelude::{
     Circle, DrawingArea, FontTransform, IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor, Rectangle,
     SVGBackend, ShapeStyle, Text,
 };
-use plotters::coord::Shift;
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -71,16 +71,16 @@ pub struct Canvas<'a> {
     failure: Option<String>,
 }
 
-/// Width of a text in pixels, as far as that can be known without a font.
+/// Width of a text in pixels, as far as that can be known without a font (a wide one: what fits then fits always).
 pub fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text
         .chars()
         .map(|c| match c {
-            'i' | 'l' | 'j' | '.' | ',' | ':' | '|' | '\'' | 'I' | 't' | 'f' | '(' | ')' | ' ' => 0.34,
-            'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.88,
-            'A'..='Z' => 0.68,
-            c if c.is_ascii() => 0.57,
-            c => 0.6 * text::width(&c.to_string()).max(1) as f64,
+            'i' | 'l' | 'j' | '.' | ',' | ':' | '|' | '\'' | 'I' | 't' | 'f' | 'r' | '(' | ')' | ' ' => 0.37,
+            'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.95,
+            'A'..='Z' => 0.7,
+            c if c.is_ascii() => 0.63,
+            c => 0.65 * text::width(&c.to_string()).max(1) as f64,
         })
         .sum();
     em * size
@@ -137,7 +137,11 @@ pub fn draw(
         }
     }
     let svg = buffer
-        .replacen(&opening, &format!("<svg role=\"img\" aria-label=\"{label}\" width=\"{width}\" height=\"{height}\""), 1)
+        .replacen(
+            &opening,
+            &format!("<svg role=\"img\" aria-label=\"{label}\" width=\"{width}\" height=\"{height}\""),
+            1,
+        )
         .replace("#010203", "currentColor")
         .replace("opacity=\"1\" ", "");
     Ok(Plot { name: name.to_owned(), title: title.to_owned(), caption: caption.to_owned(), svg })
@@ -221,8 +225,7 @@ impl<'a> Canvas<'a> {
         let r = 4.0;
         match series % MARKERS {
             0 => {
-                let result =
-                    self.area.draw(&Circle::new(Self::at(x, y), (r * FINE).round() as i32, color.filled()));
+                let result = self.area.draw(&Circle::new(Self::at(x, y), (r * FINE).round() as i32, color.filled()));
                 self.keep(result);
             }
             1 => self.rectangle((x - 3.5, y - 3.5), (x + 3.5, y + 3.5), color, 1.0),

@@ -32,6 +32,15 @@ fn line(canvas: &mut Canvas<'_>, panel: &Panel, points: &[Point], color: RGBColo
     }
 }
 
+/// A learning rate holds for its epoch: steps, not slopes.
+fn steps(canvas: &mut Canvas<'_>, panel: &Panel, points: &[Point], color: RGBColor) {
+    let pixels: Vec<(f64, f64)> = points
+        .iter()
+        .flat_map(|point| [-0.5, 0.5].map(|half| panel.at(f64::from(point.epoch) + half, point.mean)))
+        .collect();
+    canvas.path(&pixels, color, 2.0, 1.0);
+}
+
 /// Markers on some epochs, so that series can be told apart without colour.
 fn markers(canvas: &mut Canvas<'_>, panel: &Panel, points: &[Point], series: usize, color: RGBColor) {
     let every = points.len().div_ceil(10).max(1);
@@ -51,9 +60,10 @@ fn edges(points: &[Point]) -> impl Iterator<Item = f64> {
 /// Accuracy and loss of the chosen configurations, training and validation.
 pub fn learning(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     let mut plots = Vec::new();
-    for (measure, title, axis_title) in
-        [("top1", "Accuracy while training", "accuracy"), ("loss", "Loss while training", "cross-entropy (nats per image)")]
-    {
+    for (measure, title, axis_title) in [
+        ("top1", "Accuracy while training", "accuracy"),
+        ("loss", "Loss while training", "cross-entropy (nats per image)"),
+    ] {
         let (train, validation) = (format!("train_{measure}"), format!("validation_{measure}"));
         let series: Vec<(&Configuration<'_>, RGBColor, &[Point], &[Point])> = scene
             .chosen()
@@ -181,7 +191,7 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             }
             for (index, (_, configuration)) in series.iter().enumerate() {
                 let color = color(index, &configuration.network);
-                line(canvas, &upper, rates(configuration), color, (2.0, 1.0));
+                steps(canvas, &upper, rates(configuration), color);
                 markers(canvas, &upper, rates(configuration), index, color);
                 band(canvas, &lower, accuracy(configuration), color, f64::NEG_INFINITY);
                 line(canvas, &lower, accuracy(configuration), color, (2.0, 1.0));

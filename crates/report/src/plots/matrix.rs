@@ -95,7 +95,8 @@ pub fn heat(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             continue;
         }
         let (column_order, row_order) = (sorted(&columns), sorted(&rows));
-        let bounds = cells.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), cell| (l.min(cell.2), h.max(cell.2)));
+        let bounds =
+            cells.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), cell| (l.min(cell.2), h.max(cell.2)));
         let row_names: Vec<String> = row_order.iter().map(|&index| naming::value(&rows[index])).collect();
         let wide = row_names.iter().map(|name| text_width(name, SMALL)).fold(30.0, f64::max).min(190.0);
         let left = 16.0 + 24.0 + wide + 8.0;
@@ -215,52 +216,58 @@ pub fn confusion(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             chosen.label()
         );
         let title = format!("Confusion matrix of {}", chosen.network);
-        plots.push(draw(&format!("confusion-{}", slug(&chosen.network)), &title, &caption, (WIDTH, height), |canvas| {
-            let top = 50.0;
-            for (row, values) in counts.iter().enumerate() {
-                let total: u64 = values.iter().sum();
-                for (column, &count) in values.iter().enumerate() {
-                    let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
-                    let a = (left + column as f64 * cell, top + row as f64 * cell);
-                    let b = (a.0 + cell - 1.0, a.1 + cell - 1.0);
-                    // A root lifts the few errors out of the dark.
-                    canvas.rectangle(a, b, scale(share.sqrt()), 1.0);
-                    if numbers && count > 0 {
-                        let words = match 100.0 * share {
-                            percent if percent >= 99.95 => "100".to_owned(),
-                            percent if percent >= 0.05 => format!("{percent:.1}"),
-                            _ => "<0.1".to_owned(),
-                        };
-                        let middle = ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
-                        let size = if cell < 32.0 { 9.5 } else { 11.0 };
-                        canvas.colored(
-                            middle.0,
-                            middle.1,
-                            &words,
-                            size,
-                            Align::Middle,
-                            contrast(scale(share.sqrt())),
-                        );
+        plots.push(draw(
+            &format!("confusion-{}", slug(&chosen.network)),
+            &title,
+            &caption,
+            (WIDTH, height),
+            |canvas| {
+                let top = 50.0;
+                for (row, values) in counts.iter().enumerate() {
+                    let total: u64 = values.iter().sum();
+                    for (column, &count) in values.iter().enumerate() {
+                        let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
+                        let a = (left + column as f64 * cell, top + row as f64 * cell);
+                        let b = (a.0 + cell - 1.0, a.1 + cell - 1.0);
+                        // A root lifts the few errors out of the dark.
+                        canvas.rectangle(a, b, scale(share.sqrt()), 1.0);
+                        if numbers && count > 0 {
+                            let words = match 100.0 * share {
+                                percent if percent >= 99.95 => "100".to_owned(),
+                                percent if percent >= 0.05 => format!("{percent:.1}"),
+                                _ => "<0.1".to_owned(),
+                            };
+                            let middle = ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
+                            let size = if cell < 32.0 { 9.5 } else { 11.0 };
+                            canvas.colored(
+                                middle.0,
+                                middle.1,
+                                &words,
+                                size,
+                                Align::Middle,
+                                contrast(scale(share.sqrt())),
+                            );
+                        }
                     }
                 }
-            }
-            let bottom = top + span;
-            let size = SMALL.min(cell);
-            for (index, name) in names.iter().enumerate() {
-                let middle = (index as f64 + 0.5) * cell - 0.5;
-                canvas.text(left - 8.0, top + middle, &fit(name, size, wide), size, Align::End);
-                if upright {
-                    let name = fit(name, size, wide);
-                    let half = text_width(&name, size) / 2.0;
-                    canvas.upright(left + middle, bottom + 6.0 + half, &name, size);
-                } else {
-                    canvas.text(left + middle, bottom + 11.0, name, size, Align::Middle);
+                let bottom = top + span;
+                let size = SMALL.min(cell);
+                for (index, name) in names.iter().enumerate() {
+                    let middle = (index as f64 + 0.5) * cell - 0.5;
+                    canvas.text(left - 8.0, top + middle, &fit(name, size, wide), size, Align::End);
+                    if upright {
+                        let name = fit(name, size, wide);
+                        let half = text_width(&name, size) / 2.0;
+                        canvas.upright(left + middle, bottom + 6.0 + half, &name, size);
+                    } else {
+                        canvas.text(left + middle, bottom + 11.0, name, size, Align::Middle);
+                    }
                 }
-            }
-            canvas.text(left + span / 2.0, bottom + below + 12.0, "predicted class", NORMAL, Align::Middle);
-            canvas.upright(24.0, top + span / 2.0, "true class", NORMAL);
-            key(canvas, (left + span + 14.0, top), span.min(200.0), "0 %", "100 %");
-        })?);
+                canvas.text(left + span / 2.0, bottom + below + 12.0, "predicted class", NORMAL, Align::Middle);
+                canvas.upright(24.0, top + span / 2.0, "true class", NORMAL);
+                key(canvas, (left + span + 14.0, top), span.min(200.0), "0 %", "100 %");
+            },
+        )?);
     }
     Ok(plots)
 }

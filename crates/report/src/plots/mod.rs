@@ -12,8 +12,8 @@ use crate::ReportError;
 use crate::analysis::{Analysis, Configuration};
 use crate::frames::Curves;
 use crate::study::Study;
-pub use canvas::Plot;
 use canvas::PALETTE;
+pub use canvas::Plot;
 pub use matrix::confusion_counts;
 
 /// Width of a plot, in pixels.

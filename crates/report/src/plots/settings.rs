@@ -155,9 +155,7 @@ pub fn gaps(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     let bars: Vec<(String, String, Estimate)> = networks
         .iter()
         .flat_map(|network| scene.analysis.of_network(network).take(each))
-        .filter_map(|c| {
-            Some((c.label(), c.network.clone(), c.estimate(crate::study::Run::generalization_gap)?))
-        })
+        .filter_map(|c| Some((c.label(), c.network.clone(), c.estimate(crate::study::Run::generalization_gap)?)))
         .collect();
     if bars.is_empty() {
         return Ok(Vec::new());
@@ -167,12 +165,9 @@ pub fn gaps(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         [e.mean - std, e.mean + std, 0.0]
     });
     let labels_wide = bars.iter().map(|(label, ..)| text_width(label, SMALL)).fold(60.0, f64::max).min(250.0);
-    let mut x = Axis::linear(
-        "training − validation accuracy (percentage points)",
-        edges.map(|edge| 100.0 * edge),
-        plain_tick,
-    );
-    x.widen(0.1);
+    let mut x =
+        Axis::linear("training − validation accuracy (percentage points)", edges.map(|edge| 100.0 * edge), plain_tick);
+    x.widen(0.12);
     let height = 48.0 + bars.len() as f64 * 24.0 + 54.0;
     let caption = format!(
         "Training less validation accuracy at the epoch that validation chose, mean over seeds with one standard deviation{}. \

@@ -54,14 +54,13 @@ impl Estimate {
         let n = finite.len();
         let center = mean(&finite)?;
         // Equal values differ from their mean by rounding at most: that is no spread.
-        let std = standard_deviation(&finite).map(|std| if std <= 8.0 * f64::EPSILON * center.abs() { 0.0 } else { std });
+        let std =
+            standard_deviation(&finite).map(|std| if std <= 8.0 * f64::EPSILON * center.abs() { 0.0 } else { std });
         Some(Self {
             n,
             mean: center,
             std,
-            half_width: std.map(|std| {
-                student_t_quantile((n - 1) as f64, 1.0 - ALPHA / 2.0) * std / (n as f64).sqrt()
-            }),
+            half_width: std.map(|std| student_t_quantile((n - 1) as f64, 1.0 - ALPHA / 2.0) * std / (n as f64).sqrt()),
         })
     }
 
@@ -95,9 +94,7 @@ pub fn variance_explained(groups: &[Vec<f64>]) -> Option<f64> {
     let all: Vec<f64> = filled.iter().flat_map(|group| group.iter().copied()).collect();
     let center = mean(&all)?;
     let total: f64 = all.iter().map(|value| (value - center).powi(2)).sum();
-    let between: f64 = filled
-        .iter()
-        .filter_map(|group| Some(group.len() as f64 * (mean(group)? - center).powi(2)))
-        .sum();
+    let between: f64 =
+        filled.iter().filter_map(|group| Some(group.len() as f64 * (mean(group)? - center).powi(2))).sum();
     (total > f64::EPSILON).then(|| (between / total).clamp(0.0, 1.0))
 }

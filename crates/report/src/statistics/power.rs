@@ -51,8 +51,7 @@ pub fn paired_t_power(cohens_d: f64, pairs: usize, alpha: f64) -> f64 {
     let freedom = (pairs - 1) as f64;
     let critical = student_t_quantile(freedom, 1.0 - alpha / 2.0);
     let delta = cohens_d.abs() * (pairs as f64).sqrt();
-    (1.0 - noncentral_t_cdf(critical, freedom, delta) + noncentral_t_cdf(-critical, freedom, delta))
-        .clamp(0.0, 1.0)
+    (1.0 - noncentral_t_cdf(critical, freedom, delta) + noncentral_t_cdf(-critical, freedom, delta)).clamp(0.0, 1.0)
 }
 
 /// Least number of pairs at which the paired t-test reaches `power` at level `alpha` for an effect of `cohens_d`.

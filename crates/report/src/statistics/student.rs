@@ -100,16 +100,12 @@ pub struct Welch {
 
 /// Welch's t-test of two independent samples. `None` for fewer than two values on a side, or no spread at all.
 pub fn welch_t(a: &[f64], b: &[f64]) -> Option<Welch> {
-    let (va, vb) = (
-        standard_deviation(a)?.powi(2) / a.len() as f64,
-        standard_deviation(b)?.powi(2) / b.len() as f64,
-    );
+    let (va, vb) = (standard_deviation(a)?.powi(2) / a.len() as f64, standard_deviation(b)?.powi(2) / b.len() as f64);
     let variance = va + vb;
     if !(variance.is_finite() && variance > 0.0) {
         return None;
     }
-    let freedom =
-        variance.powi(2) / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
+    let freedom = variance.powi(2) / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
     let mean_difference = mean(a)? - mean(b)?;
     let error = variance.sqrt();
     let t = mean_difference / error;

@@ -23,12 +23,8 @@ pub fn wilcoxon_signed_rank(a: &[f64], b: &[f64]) -> Option<Wilcoxon> {
     if a.len() != b.len() {
         return None;
     }
-    let mut differences: Vec<f64> = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| a - b)
-        .filter(|difference| difference.is_finite() && *difference != 0.0)
-        .collect();
+    let mut differences: Vec<f64> =
+        a.iter().zip(b).map(|(a, b)| a - b).filter(|difference| difference.is_finite() && *difference != 0.0).collect();
     let n = differences.len();
     if n == 0 {
         return None;
@@ -50,8 +46,7 @@ pub fn wilcoxon_signed_rank(a: &[f64], b: &[f64]) -> Option<Wilcoxon> {
         start = end;
     }
     let total: usize = doubled.iter().sum();
-    let positive: usize =
-        differences.iter().zip(&doubled).filter(|(d, _)| **d > 0.0).map(|(_, rank)| rank).sum();
+    let positive: usize = differences.iter().zip(&doubled).filter(|(d, _)| **d > 0.0).map(|(_, rank)| rank).sum();
     let smaller = positive.min(total - positive);
 
     let p = if n <= EXACT_UP_TO {

@@ -77,7 +77,9 @@ pub fn study(size: &Size) -> Study {
                                 learning_rate: rate(schedule, epoch, size.epochs),
                                 train_loss: 2.3 * (1.0 - progress) + 0.02 + 0.01 * noise(id, epoch.into(), 3),
                                 train_top1: (end + 0.02 - 0.004 * l as f64) * progress,
-                                validation_loss: Some(2.3 * (1.0 - progress) + 0.12 + 0.02 * noise(id, epoch.into(), 4)),
+                                validation_loss: Some(
+                                    2.3 * (1.0 - progress) + 0.12 + 0.02 * noise(id, epoch.into(), 4),
+                                ),
                                 validation_top1: Some(validation),
                                 images_per_second: speed * (1.0 + 0.02 * noise(id, epoch.into(), 5)),
                                 epoch_seconds: 5400.0 / speed,
