@@ -1,6 +1,8 @@
 //! What a worker writes down about its run. Every write checks that the run is still the worker's.
 
-use sqlx::{Connection, SqliteConnection};
+use std::collections::HashSet;
+
+use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::experiment::{integer, now_ms};
 use crate::queue::refusal;
@@ -91,16 +93,19 @@ impl Store {
     /// [`StoreError::LeaseLost`] where another worker has taken up the run, [`StoreError::NotRunning`] where it is over,
     /// [`StoreError::EpochExists`] where the run has this epoch already.
     pub fn record_epoch(&self, run: RunId, worker: &str, epoch: &EpochRow) -> Result<(), StoreError> {
-        // One statement is a transaction of its own.
-        self.write(async |connection| insert_epoch(connection, run, worker, epoch).await)
+        self.record_epochs(run, worker, std::slice::from_ref(epoch))
     }
 
     /// Writes down several epochs in one transaction: all or none. See [`Self::record_epoch`].
     pub fn record_epochs(&self, run: RunId, worker: &str, epochs: &[EpochRow]) -> Result<(), StoreError> {
         self.write(async |connection| {
+            if epochs.len() <= ROWS_PER_STATEMENT {
+                // One statement is a transaction of its own.
+                return insert_epochs(connection, run, worker, epochs).await;
+            }
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            for epoch in epochs {
-                insert_epoch(&mut transaction, run, worker, epoch).await?;
+            for rows in epochs.chunks(ROWS_PER_STATEMENT) {
+                insert_epochs(&mut transaction, run, worker, rows).await?;
             }
             transaction.commit().await?;
             Ok(())
@@ -265,40 +270,53 @@ async fn accepted(connection: &mut SqliteConnection, rows: u64, run: RunId, work
     }
 }
 
-async fn insert_epoch(
+/// Each statement is a trip to SQLite's thread and back, which costs more than the row itself.
+const ROWS_PER_STATEMENT: usize = 64;
+
+async fn insert_epochs(
     connection: &mut SqliteConnection,
     run: RunId,
     worker: &str,
-    epoch: &EpochRow,
+    epochs: &[EpochRow],
 ) -> Result<(), Problem> {
-    let result = sqlx::query(
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let now_ms = now_ms();
+    let mut statement = QueryBuilder::<Sqlite>::new(
         "INSERT INTO epochs (run_id, epoch, learning_rate, train_loss, train_penalty, train_top1, train_top5,
             validation_loss, validation_top1, validation_top5, images_per_second, epoch_seconds, steps, recorded_ms)
-         SELECT run_id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15 FROM runs
-         WHERE run_id = ?1 AND worker = ?2 AND status = 'running'",
-    )
-    .bind(run)
-    .bind(worker)
-    .bind(epoch.epoch)
-    .bind(epoch.learning_rate)
-    .bind(epoch.train_loss)
-    .bind(epoch.train_penalty)
-    .bind(epoch.train_top1)
-    .bind(epoch.train_top5)
-    .bind(epoch.validation_loss)
-    .bind(epoch.validation_top1)
-    .bind(epoch.validation_top5)
-    .bind(epoch.images_per_second)
-    .bind(epoch.epoch_seconds)
-    .bind(epoch.steps)
-    .bind(now_ms())
-    .execute(&mut *connection)
-    .await
-    .map_err(|error| match error.as_database_error() {
-        Some(database) if database.is_unique_violation() => {
-            Problem::from(StoreError::EpochExists { run, epoch: epoch.epoch })
+         SELECT r.run_id, e.* FROM (",
+    );
+    statement.push_values(epochs, |mut values, epoch| {
+        values
+            .push_bind(epoch.epoch)
+            .push_bind(epoch.learning_rate)
+            .push_bind(epoch.train_loss)
+            .push_bind(epoch.train_penalty)
+            .push_bind(epoch.train_top1)
+            .push_bind(epoch.train_top5)
+            .push_bind(epoch.validation_loss)
+            .push_bind(epoch.validation_top1)
+            .push_bind(epoch.validation_top5)
+            .push_bind(epoch.images_per_second)
+            .push_bind(epoch.epoch_seconds)
+            .push_bind(epoch.steps)
+            .push_bind(now_ms);
+    });
+    statement.push(") AS e JOIN runs AS r ON r.status = 'running' AND r.run_id = ").push_bind(run);
+    statement.push(" AND r.worker = ").push_bind(worker);
+    match statement.build().execute(&mut *connection).await {
+        Ok(result) => accepted(connection, result.rows_affected(), run, worker).await,
+        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
+            let kept: Vec<u32> = sqlx::query_scalar("SELECT epoch FROM epochs WHERE run_id = ?1")
+                .bind(run)
+                .fetch_all(connection)
+                .await?;
+            let mut seen: HashSet<u32> = kept.into_iter().collect();
+            let twice = epochs.iter().find(|row| !seen.insert(row.epoch));
+            Err(twice.map_or(error.into(), |row| StoreError::EpochExists { run, epoch: row.epoch }.into()))
         }
-        _ => error.into(),
-    })?;
-    accepted(connection, result.rows_affected(), run, worker).await
+        Err(error) => Err(error.into()),
+    }
 }

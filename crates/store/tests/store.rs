@@ -296,6 +296,9 @@ fn late_writes_are_refused() {
         store.record_epochs(run, "fast", &[epoch(3), epoch(2)]),
         Err(StoreError::EpochExists { epoch: 2, .. })
     ));
+    let many: Vec<EpochRow> = (3..200).chain([150]).map(epoch).collect();
+    assert!(matches!(store.record_epochs(run, "fast", &many), Err(StoreError::EpochExists { epoch: 150, .. })));
+    store.record_epochs(run, "fast", &[]).unwrap();
     assert_eq!(store.epochs(id).unwrap().len(), 2, "all or none");
     assert_eq!(store.rewind(run, "fast", 1).unwrap(), 1);
     store.record_epochs(run, "fast", &[epoch(2), epoch(3)]).unwrap();
