@@ -16,6 +16,8 @@ pub struct Axis {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scale {
     Linear,
+    /// Accuracies, logarithmic in the error: 90 % and 99 % are as far apart as 99 % and 99.9 %.
+    Error,
     /// Base 10; zero has its own place at this exponent.
     Log {
         zero: f64,
@@ -66,6 +68,24 @@ impl Axis {
         let (low, high) = bounds(values).unwrap_or((0.0, 1.0));
         let pad = (0.06 * (high - low)).max(0.002);
         Self::spanned(title, (low - pad).max(-0.005), (high + pad).min(1.005), 6.0, percent_tick)
+    }
+
+    /// An accuracy axis for curves that end high: where they span much more than their end, it is logarithmic in the error, so
+    /// that the end can be read too.
+    pub fn accuracy_curves(title: &str, values: impl Iterator<Item = f64> + Clone) -> Self {
+        let Some((low, high)) = bounds(values.clone()).filter(|(low, high)| *high > 0.9 && *low < *high - 0.1) else {
+            return Self::accuracy(title, values);
+        };
+        // A perfect score has no place on a logarithmic axis; it is drawn at its upper end.
+        let least = values.filter(|value| *value < 1.0).map(|value| 1.0 - value).fold(1.0 - low, f64::min);
+        let (low, high) = (error_place(low.max(0.0)) - 0.04, error_place(high.min(1.0 - least / 1.5)) + 0.04);
+        let all = [0.0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+        let ticks = all
+            .into_iter()
+            .filter(|value| (low..=high).contains(&error_place(*value)))
+            .map(|value| (value, format!("{} %", text::significant(100.0 * value, 4))))
+            .collect();
+        Self { title: format!("{title}, log of the error"), scale: Scale::Error, low, high, ticks }
     }
 
     /// Epochs from the first to `last`.
@@ -152,6 +172,7 @@ impl Axis {
     pub fn place(&self, value: f64) -> f64 {
         let value = match self.scale {
             Scale::Linear => value,
+            Scale::Error => error_place(value),
             Scale::Log { zero } => {
                 if value > 0.0 {
                     value.log10()
@@ -185,6 +206,10 @@ pub fn percent_tick(value: f64, step: f64) -> String {
 pub fn plain_tick(value: f64, step: f64) -> String {
     let decimals = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{:.decimals$}", value + 0.0)
+}
+
+fn error_place(accuracy: f64) -> f64 {
+    -(1.0 - accuracy).max(1e-9).log10()
 }
 
 fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {

@@ -260,9 +260,6 @@ impl<'a> Canvas<'a> {
                     self.path(&[(left, top), (left + 22.0, top)], color, 1.8, 1.0);
                     self.marker((left + 11.0, top), series, color);
                 }
-                Key::Block { color } => {
-                    self.rectangle((left + 4.0, top - 6.0), (left + 18.0, top + 6.0), color, 1.0);
-                }
             }
             self.text(left + 28.0, top, &name, NORMAL, Align::Start);
             left += needed;
@@ -290,11 +287,6 @@ pub enum Key {
     Marker {
         /// Index of the series, which decides the marker.
         series: usize,
-        /// Colour.
-        color: RGBColor,
-    },
-    /// A filled area.
-    Block {
         /// Colour.
         color: RGBColor,
     },

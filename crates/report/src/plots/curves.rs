@@ -53,8 +53,12 @@ fn last_epoch<'p>(curves: impl Iterator<Item = &'p [Point]>) -> u32 {
     curves.filter_map(|points| points.last()).map(|point| point.epoch).max().unwrap_or(1)
 }
 
+fn edges_of(point: &Point) -> [f64; 2] {
+    [point.mean - point.std, point.mean + point.std]
+}
+
 fn edges(points: &[Point]) -> impl Iterator<Item = f64> {
-    points.iter().flat_map(|point| [point.mean - point.std, point.mean + point.std])
+    points.iter().flat_map(edges_of)
 }
 
 /// Accuracy and loss of the chosen configurations, training and validation.
@@ -80,7 +84,10 @@ pub fn learning(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         let means: Vec<f64> = all().flatten().map(|point| point.mean).filter(|mean| *mean > 0.0).collect();
         let (low, high) = means.iter().fold((f64::INFINITY, 0.0_f64), |(l, h), mean| (l.min(*mean), h.max(*mean)));
         let (y, floor) = if measure == "top1" {
-            (Axis::accuracy(axis_title, all().flat_map(edges)), f64::NEG_INFINITY)
+            (
+                Axis::accuracy_curves(axis_title, all().flat_map(edges).collect::<Vec<_>>().into_iter()),
+                f64::NEG_INFINITY,
+            )
         } else if high > 20.0 * low {
             (Axis::log(&format!("{axis_title}, log"), &means, false), 0.5 * low)
         } else {
@@ -159,7 +166,8 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             Axis::linear("learning rate", all.iter().copied().chain([0.0]), plain_tick)
         };
         let points = series.iter().flat_map(|(_, configuration)| accuracy(configuration));
-        let lower_y = Axis::accuracy("validation accuracy", points.flat_map(|p| [p.mean - p.std, p.mean + p.std]));
+        let lower_y =
+            Axis::accuracy_curves("validation accuracy", points.flat_map(edges_of).collect::<Vec<_>>().into_iter());
         let color = |index: usize, network: &str| {
             if swept { PALETTE[index % PALETTE.len()] } else { scene.color(network) }
         };

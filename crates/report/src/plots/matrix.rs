@@ -229,8 +229,12 @@ pub fn confusion(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                         let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
                         let a = (left + column as f64 * cell, top + row as f64 * cell);
                         let b = (a.0 + cell - 1.0, a.1 + cell - 1.0);
-                        // A root lifts the few errors out of the dark.
-                        canvas.rectangle(a, b, scale(share.sqrt()), 1.0);
+                        // A root lifts the few errors out of the dark; none at all is no colour.
+                        if count > 0 {
+                            canvas.rectangle(a, b, scale(share.sqrt()), 1.0);
+                        } else {
+                            canvas.rectangle(a, b, INK, 0.06);
+                        }
                         if numbers && count > 0 {
                             let words = match 100.0 * share {
                                 percent if percent >= 99.95 => "100".to_owned(),
