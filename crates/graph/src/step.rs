@@ -19,11 +19,11 @@ const RUNNING_MOMENTUM: f32 = 0.1;
 pub enum Role {
     /// Weights of a convolution [O, C/g, KH, KW] or linear layer [O, I].
     Weight,
-    /// Its bias [O].
+    /// Its bias \[O\].
     Bias,
-    /// Scale of a batch normalization [C].
+    /// Scale of a batch normalization \[C\].
     Gamma,
-    /// Shift of a batch normalization [C].
+    /// Shift of a batch normalization \[C\].
     Beta,
 }
 
@@ -66,7 +66,7 @@ pub struct Batch {
     pub images: State,
     /// [N, K]: class probabilities.
     pub targets: State,
-    /// [1]: mean cross-entropy without penalty. Training only.
+    /// \[1\]: mean cross-entropy without penalty. Training only.
     pub loss: State,
     /// [N, K]: logits.
     pub logits: State,

@@ -67,9 +67,9 @@ pub struct Layer {
     pub name: String,
     /// What it does.
     pub kind: LayerKind,
-    /// [C, H, W] or [F], without the batch.
+    /// [C, H, W] or \[F\], without the batch.
     pub input: Vec<usize>,
-    /// [C, H, W] or [F], without the batch.
+    /// [C, H, W] or \[F\], without the batch.
     pub output: Vec<usize>,
     /// Trained values.
     pub parameters: usize,
@@ -105,6 +105,16 @@ impl Network {
             Architecture::LeNet5 => lenet5::network(model, input, classes),
             Architecture::AlexNet => alexnet::network(model, input, classes),
         }
+    }
+
+    /// Floating-point operations of convolutions and linear layers per image, two per multiply-accumulate: forward, or with
+    /// `training` also the gradients of weights and inputs (the first layer needs none of its input).
+    pub fn training_flop(&self, training: bool) -> u64 {
+        if !training {
+            return 2 * self.macs();
+        }
+        let first = self.layers.iter().map(|layer| layer.macs).find(|&macs| macs > 0).unwrap_or(0);
+        2 * (3 * self.macs() - first)
     }
 
     fn empty(name: &'static str, input: [usize; 3], classes: usize) -> Self {

@@ -2,7 +2,7 @@
 
 use super::Real;
 
-/// y [N, O] from x [N, I], w [O, I], b [O].
+/// y [N, O] from x [N, I], w [O, I], b \[O\].
 pub fn forward<T: Real>(x: &[T], w: &[T], b: &[T], y_shape: &[usize]) -> Vec<T> {
     let (outputs, inputs) = (y_shape[1], w.len() / y_shape[1]);
     (0..y_shape[0] * outputs)

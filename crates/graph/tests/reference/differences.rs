@@ -122,3 +122,11 @@ fn chains() {
     check("hidden layers", &expressions::hidden(13, 3, 9, 8));
     check("branches", &expressions::branches(14, SMALL, 2));
 }
+
+#[test]
+fn random_graphs() {
+    for seed in 0..30 {
+        let what = format!("random graph {seed}");
+        check(&what, &expressions::random(seed, Images { n: 2, c: 2, h: 3, w: 3 }, 1 + seed as usize % 12));
+    }
+}

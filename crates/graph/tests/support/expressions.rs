@@ -245,3 +245,56 @@ pub fn branches(seed: u64, x: Images, o: usize) -> Subject {
         build.add(Operator::Linear, &[&y, &x[4], &x[5]])
     })
 }
+
+/// A random chain with branches, of smooth operators: what fusion, the memory plan and the sums of gradients must
+/// get right whatever stands beside what.
+pub fn random(seed: u64, x: Images, length: usize) -> Subject {
+    let [fan_in, c] = [x.c * 9, x.c];
+    let inputs = vec![
+        input("x", &x.shape(), uniform(seed, x.elements())),
+        input("w", &[c, c, 3, 3], weights(seed + 1, c * fan_in, fan_in)),
+        input("b", &[c], uniform(seed + 2, c)),
+        input("gamma", &[c], uniform(seed + 3, c).into_iter().map(|v| v + 1.5).collect()),
+        key(seed),
+    ];
+    subject(seed, inputs, move |build, inputs| {
+        let [_, w, b, gamma, key] = inputs else { unreachable!("five inputs") };
+        let mut values = vec![inputs[0].clone()];
+        let mut used = vec![false];
+        for step in 0..length as u64 {
+            let draw = |i: u64, n: usize| (word(seed + 5, step * 8 + i) >> 11) as usize % n;
+            // Mostly the newest value, so that there are chains.
+            let pick = |i: u64| if draw(i, 3) > 0 { values.len() - 1 } else { draw(i + 1, values.len()) };
+            let (i, j) = (pick(0), pick(2));
+            let (a, other) = (&values[i], &values[j]);
+            let shape = a.shape.clone();
+            let y = match draw(4, 10) {
+                0 | 1 => build.add(Operator::Activation(Activation::Tanh), &[a]),
+                2 => build.add(Operator::Activation(Activation::Sigmoid), &[a]),
+                3 | 4 => build.add(Operator::Add, &[a, other]),
+                5 => {
+                    let layer = 1 + step as u32;
+                    build.add(Operator::Dropout(Dropout { rate: 0.2, layer }), &[a, key])
+                }
+                6 => build.add(Operator::Convolution(SAME), &[a, w, b]),
+                7 => normalize(build, a, gamma, b),
+                8 => {
+                    let flat = build.add(Operator::Reshape(vec![shape[0], shape[1..].iter().product()]), &[a]);
+                    let flat = build.add(Operator::Activation(Activation::Tanh), &[&flat]);
+                    build.add(Operator::Reshape(shape), &[&flat])
+                }
+                _ => build.add(Operator::LocalResponse(LocalResponse::PAPER), &[a]),
+            };
+            used[i] = true;
+            used[j] = true;
+            values.push(y);
+            used.push(false);
+        }
+        // Every value reaches the end.
+        let ends = values.iter().zip(used).filter(|(_, used)| !used).map(|(value, _)| value.clone());
+        let mut y = ends.reduce(|a, b| build.add(Operator::Add, &[&a, &b])).expect("the newest value");
+        // And so does every input.
+        y = build.add(Operator::Convolution(SAME), &[&y, w, b]);
+        normalize(build, &y, gamma, b)
+    })
+}

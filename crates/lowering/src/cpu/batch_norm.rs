@@ -1,6 +1,6 @@
 //! Batch normalization, one channel a task.
 
-use graph::operators::batch_norm::{EPSILON, running};
+use graph::operators::batch_norm::EPSILON;
 
 use super::{
     Plan,
@@ -198,9 +198,12 @@ impl Kernel for UpdateRunning {
         let statistics = memory.read(self.statistics);
         let channels = statistics.len() / 2;
         let (mean, variance) = (memory.write(self.mean, 0..channels), memory.write(self.variance, 0..channels));
-        let new = running(mean, variance, statistics, self.momentum, self.count);
-        mean.copy_from_slice(&new.0);
-        variance.copy_from_slice(&new.1);
+        let unbiased = (self.count as f64 / (self.count.max(2) - 1) as f64) as f32;
+        let blend = |old: &mut f32, new: f32| *old = (1.0 - self.momentum) * *old + self.momentum * new;
+        for c in 0..channels {
+            blend(&mut mean[c], statistics[c]);
+            blend(&mut variance[c], statistics[channels + c] * unbiased);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The CPU lowering: GEMM-based convolutions, elementwise work fused into its neighbours, one planned arena.
 //!
-//! One file per operator, mirroring the crate `graph`; [`fusion`] decides what is computed together, [`memory`] where
-//! values live, [`program`] runs the kernels and [`team`] shares their tasks out to threads.
+//! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
+//! values live, `program` runs the kernels and `team` shares their tasks out to threads.
 
 mod activation;
 mod batch_norm;
@@ -13,6 +13,7 @@ mod local_response;
 mod matrix;
 mod memory;
 mod movement;
+mod peak;
 mod pooling;
 mod program;
 mod simd;
@@ -24,6 +25,7 @@ use std::{cell::RefCell, rc::Rc};
 use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
+pub use peak::fma_peak;
 pub use program::{MemoryPlan, Program, StepTime, Workspace};
 
 use self::{

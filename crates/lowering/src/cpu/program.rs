@@ -50,6 +50,16 @@ impl Workspace {
         Rc::new(RefCell::new(Self { team, arena: AVec::new(64), scratch }))
     }
 
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// Calls `body(thread, task)` for every task on the threads of this workspace, as programs do; for work between steps.
+    pub fn parallel(&mut self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        self.team.run(tasks, body);
+    }
+
     fn reserve(&mut self, plan: MemoryPlan) {
         let grow =
             |buffer: &mut AVec<f32>, bytes: usize| buffer.resize(buffer.len().max(bytes / size_of::<f32>()), 0.0);

@@ -200,13 +200,23 @@ dispatch! {
     }
 }
 
+/// Factors of one SGD step that all parameters share.
+#[derive(Clone, Copy)]
+pub(crate) struct Sgd {
+    pub(crate) rate: f32,
+    pub(crate) momentum: f32,
+    pub(crate) lambda: f32,
+    pub(crate) clip: f32,
+    pub(crate) nesterov: bool,
+}
+
 dispatch! {
     /// One step of SGD: v ← μv + clip·g + λw; w ← w − η·v, or Nesterov's form.
-    fn sgd(w: &mut [f32], g: &[f32], v: &mut [f32], rate: f32, momentum: f32, lambda: f32, clip: f32, nesterov: bool) {
+    fn sgd(w: &mut [f32], g: &[f32], v: &mut [f32], a: Sgd) {
         for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-            let g = g * clip + lambda * *w;
-            *v = momentum * *v + g;
-            *w -= rate * if nesterov { g + momentum * *v } else { *v };
+            let g = g * a.clip + a.lambda * *w;
+            *v = a.momentum * *v + g;
+            *w -= a.rate * if a.nesterov { g + a.momentum * *v } else { *v };
         }
     }
 }

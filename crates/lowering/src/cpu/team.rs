@@ -167,7 +167,9 @@ impl Team {
             spins = spins.saturating_add(1);
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        if let Some(panic) = shared.panic.lock().expect("no panic while this is locked").take() {
+        // Unlocked before the panic goes on, or the lock would be poisoned for the next job.
+        let panic = shared.panic.lock().expect("no panic while this is locked").take();
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
     }
@@ -220,8 +222,10 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_team_lives_on() {
         let mut team = Team::new(2);
-        let caught = catch_unwind(AssertUnwindSafe(|| team.run(8, &|_, task| assert_ne!(task, 5, "boom"))));
-        assert!(caught.is_err());
+        for _ in 0..2 {
+            let caught = catch_unwind(AssertUnwindSafe(|| team.run(8, &|_, task| assert_ne!(task, 5, "boom"))));
+            assert!(caught.is_err());
+        }
         let count = AtomicUsize::new(0);
         team.run(8, &|_, _| {
             count.fetch_add(1, SeqCst);

@@ -37,7 +37,9 @@ impl Kernel for Update {
         match self.rule {
             Rule::Sgd { nesterov, decay } => {
                 let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
-                simd::sgd(w, g, first, hyper[LEARNING_RATE], hyper[MOMENTUM], lambda, clip, nesterov);
+                let factors =
+                    simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
+                simd::sgd(w, g, first, factors);
             }
             Rule::Adam { decoupled, decay } => {
                 let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
