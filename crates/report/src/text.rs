@@ -121,9 +121,21 @@ pub fn percent(fraction: f64) -> String {
     if fraction.is_finite() { format!("{:.2} %", 100.0 * fraction) } else { "–".to_owned() }
 }
 
-/// A difference of accuracies as percentage points with a sign: +1.24.
+/// A difference of accuracies as percentage points with a sign: +1.24, −0.31.
 pub fn points(difference: f64) -> String {
-    if difference.is_finite() { format!("{:+.2}", 100.0 * difference) } else { "–".to_owned() }
+    let rounded = (1e4 * difference).round() / 100.0;
+    if !difference.is_finite() {
+        "–".to_owned()
+    } else if rounded < 0.0 {
+        format!("−{:.2}", -rounded)
+    } else {
+        format!("+{:.2}", rounded.abs())
+    }
+}
+
+/// A measure: three significant digits, whole and grouped from a thousand on.
+pub fn measure(value: f64) -> String {
+    if (1000.0..1e15).contains(&value) { grouped(value.round() as u64) } else { significant(value, 3) }
 }
 
 /// A p-value: three significant digits, small ones as a bound.
@@ -201,7 +213,10 @@ mod tests {
         assert_eq!(significant(0.999_96, 3), "1");
         assert_eq!(significant(-12.0, 3), "-12");
         assert_eq!(percent(0.98765), "98.77 %");
-        assert_eq!(points(-0.0124), "-1.24");
+        assert_eq!(points(-0.0124), "−1.24");
+        assert_eq!(points(-0.000_04), "+0.00");
+        assert_eq!(measure(113_176.4), "113,176");
+        assert_eq!(measure(13.37), "13.4");
         assert_eq!(seconds(0.4213), "0.421 s");
         assert_eq!(seconds(59.97), "1 min 00 s");
         assert_eq!(seconds(7800.0), "2 h 10 min");

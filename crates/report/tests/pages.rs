@@ -144,7 +144,7 @@ fn a_difference_that_may_be_chance_is_called_so() {
         summary.starts_with("Inconclusive: AlexNet is ahead of LeNet-5 with 91.00 % against 90.00 % test accuracy"),
         "{summary}"
     );
-    assert!(summary.contains("+1.00 percentage points (95 % interval -3.97 to +5.97; 3 paired seeds)"), "{summary}");
+    assert!(summary.contains("+1.00 percentage points (95 % interval −3.97 to +5.97; 3 paired seeds)"), "{summary}");
     assert!(summary.contains("p = 0.48") && summary.contains("about 31 more seeds would decide it"), "{summary}");
 }
 

@@ -9,7 +9,7 @@ use crate::naming;
 use crate::plots::{Plot, Plots, confusion_counts};
 use crate::statistics::Estimate;
 use crate::study::{Run, Status, Study};
-use crate::text::{self, count, grouped, p_value, percent, points, seconds, significant};
+use crate::text::{self, count, grouped, measure, p_value, percent, points, seconds, significant};
 
 /// Rows of a table that could have a thousand.
 const MOST_ROWS: usize = 30;
@@ -124,20 +124,20 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
         });
     }
     row("training time of one run", &|c| mean_of(c, Run::train_seconds).map_or_else(dash, seconds));
-    row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, |speed| significant(speed, 3)));
+    row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, |speed| measure(speed)));
     row("compute of one training (GFLOP)", &|c| {
-        mean_of(c, Run::train_flop).map_or_else(dash, |flop| significant(flop / 1e9, 3))
+        mean_of(c, Run::train_flop).map_or_else(dash, |flop| measure(flop / 1e9))
     });
     row("largest memory of the process (MiB)", &|c| {
-        mean_of(c, |run| Some(run.peak_memory_bytes? as f64)).map_or_else(dash, |b| significant(b / 1_048_576.0, 3))
+        mean_of(c, |run| Some(run.peak_memory_bytes? as f64)).map_or_else(dash, |b| measure(b / 1_048_576.0))
     });
     row("test accuracy per GFLOP of a forward pass (points)", &|c| {
         let flop = c.any().and_then(|run| run.macs_per_image).filter(|macs| *macs > 0).map(|macs| 2e-9 * macs as f64);
-        c.test.zip(flop).map_or_else(dash, |(test, gflop)| significant(100.0 * test.mean / gflop, 3))
+        c.test.zip(flop).map_or_else(dash, |(test, gflop)| measure(100.0 * test.mean / gflop))
     });
     row("test accuracy per second of training (points)", &|c| {
         let time = mean_of(c, Run::train_seconds).filter(|time| *time > 0.0);
-        c.test.zip(time).map_or_else(dash, |(test, time)| significant(100.0 * test.mean / time, 3))
+        c.test.zip(time).map_or_else(dash, |(test, time)| measure(100.0 * test.mean / time))
     });
     let mut header = vec![String::new()];
     header.extend(chosen.iter().map(|configuration| configuration.network.clone()));
@@ -154,6 +154,12 @@ fn tests(analysis: &Analysis<'_>) -> Section {
     if !analysis.comparisons.is_empty() {
         section.tables.push(between_networks(analysis));
     }
+    section
+}
+
+/// The chosen configuration of each network against its others.
+fn rivals(analysis: &Analysis<'_>) -> Vec<Table> {
+    let mut tables = Vec::new();
     for chosen in analysis.chosen() {
         let rivals: Vec<Vec<String>> = analysis
             .selections
@@ -177,7 +183,7 @@ fn tests(analysis: &Analysis<'_>) -> Section {
             })
             .collect();
         if !rivals.is_empty() {
-            section.tables.push(Table {
+            tables.push(Table {
                 title: format!(
                     "{}: {} against its other configurations, on validation",
                     chosen.network, chosen.settings
@@ -199,7 +205,7 @@ fn tests(analysis: &Analysis<'_>) -> Section {
             });
         }
     }
-    section
+    tables
 }
 
 fn between_networks(analysis: &Analysis<'_>) -> Table {
@@ -335,23 +341,24 @@ fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
             " {shown} of {all} configurations are shown; all of them are in frames/configurations.csv."
         ));
     }
+    let all = Table {
+        header: words(&[
+            "network",
+            "rank",
+            "settings",
+            "n",
+            "validation accuracy",
+            "validation loss",
+            "gap (points)",
+            "time",
+        ]),
+        rows,
+        right: vec![false, true, false, true, true, true, true, true],
+        note,
+        ..Table::default()
+    };
     Section {
-        tables: vec![Table {
-            header: words(&[
-                "network",
-                "rank",
-                "settings",
-                "n",
-                "validation accuracy",
-                "validation loss",
-                "gap (points)",
-                "time",
-            ]),
-            rows,
-            right: vec![false, true, false, true, true, true, true, true],
-            note,
-            ..Table::default()
-        }],
+        tables: [vec![all], rivals(analysis)].concat(),
         plots: pictures(&plots.gaps),
         ..section("configurations", "Configurations")
     }

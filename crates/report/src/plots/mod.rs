@@ -17,7 +17,7 @@ pub use canvas::Plot;
 pub use matrix::confusion_counts;
 
 /// Width of a plot, in pixels.
-const WIDTH: f64 = 680.0;
+const WIDTH: f64 = 620.0;
 
 /// What all plots are drawn from.
 pub struct Scene<'a> {
