@@ -1,2 +1,21 @@
-//! The command line.
-fn main() {}
+//! The command line of `pipeline`: one file per subcommand in [`commands`], no logic of its own.
+
+mod cli;
+mod commands;
+mod data;
+mod exit;
+mod output;
+mod progress;
+mod provenance;
+mod runner;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{cli::Cli, exit::Exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::code(std::panic::catch_unwind(|| commands::run(cli)).unwrap_or(Ok(Exit::Bug)))
+}

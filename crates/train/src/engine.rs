@@ -92,8 +92,9 @@ impl Engine {
             .zip(targets.chunks_mut(share * target))
             .map(Mutex::new)
             .collect();
+        let rooms = &self.scratch;
         workspace.parallel(parts.len(), &|thread, task| {
-            let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = rooms[thread].lock().unwrap_or_else(PoisonError::into_inner);
             let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
             let ((indices, images), targets) = &mut *part;
             let samples = images.chunks_exact_mut(image).zip(targets.chunks_exact_mut(target));

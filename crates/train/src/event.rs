@@ -73,6 +73,13 @@ pub enum Event<'a> {
     Step(StepProgress),
     /// An epoch is done. The checkpoint is written after the sink returns, so that a record is never missing.
     Epoch(&'a EpochRecord),
+    /// The state after so many epochs is safely on the disk.
+    Checkpoint {
+        /// Epochs that it holds.
+        completed_epochs: u32,
+        /// Where it is.
+        path: &'a std::path::Path,
+    },
     /// The test is done.
     Tested(&'a TestRecord),
 }

@@ -3,6 +3,7 @@
 //! [`run`] trains one trial and tells a [`Sink`] what happens; it neither prints nor stores. Two runs of one trial end in
 //! the same bits, whatever the number of threads and however often they were stopped and resumed.
 
+pub mod bench;
 mod checkpoint;
 mod engine;
 mod event;

@@ -17,7 +17,7 @@ use graph::{
 use plan::{Decay, ScheduleState, Train, Trial};
 
 use crate::{
-    Card, Engine, EpochRecord, Evaluation, Event, Progress, Scores, Sink, StepProgress, TestRecord, TrainError, checkpoint,
+    Card, Engine, EpochRecord, Evaluation, Event, Progress, Sink, StepProgress, TestRecord, TrainError, checkpoint,
     initialize, memory, save_weights,
 };
 
@@ -227,6 +227,11 @@ pub fn run(
             ..Progress::default()
         };
         save(&engine, &progress)?;
+        if let Some(folder) = &options.folder {
+            let path = folder.join(checkpoint::CHECKPOINT);
+            let event = Event::Checkpoint { completed_epochs: epoch + 1, path: &path };
+            sink.event(event).map_err(TrainError::Sink)?;
+        }
     }
 
     let start = Instant::now();

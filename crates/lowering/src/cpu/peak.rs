@@ -34,7 +34,10 @@ burn!(middle, 8, 12, "avx2,fma");
 fn burn(rounds: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+        {
             // SAFETY: the processor has the features, checked just above.
             #[expect(unsafe_code, reason = "a call into code compiled for more features")]
             black_box(unsafe { wide(rounds) });

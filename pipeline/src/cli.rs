@@ -1,0 +1,264 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Prepare data, train AlexNet and LeNet-5, sweep hyperparameters, compare.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PIPELINE_COMMIT"), ")"))]
+#[command(after_help = "Exit codes: 0 fine, 2 bad usage or configuration, 3 some trials failed, 130 interrupted \
+(the same command goes on), 70 a bug.\n\nStart with: pipeline sweep experiments/quickstart.toml")]
+pub struct Cli {
+    /// What all commands share.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands share.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Results database
+    #[arg(long, global = true, env = "PIPELINE_DB", value_name = "FILE", default_value = "results.db")]
+    pub db: PathBuf,
+    /// Folder for prepared data sets [default: the user's cache folder]
+    #[arg(long, global = true, env = "PIPELINE_CACHE", value_name = "FOLDER", hide_env_values = true)]
+    pub cache: Option<PathBuf>,
+    /// No progress on stderr, only results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// An array of objects, one a line
+    Json,
+    /// Apache Parquet
+    Parquet,
+    /// A Markdown table
+    Markdown,
+}
+
+/// Where and how rows are printed.
+#[derive(Clone, Debug, Args)]
+pub struct Rows {
+    /// How to print rows
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// Write to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// An experiment and changes to it.
+#[derive(Clone, Debug, Args)]
+pub struct Experiment {
+    /// Experiment file (TOML)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Overrides of any key of the file, such as train.epochs=2; ~KEY removes one
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+/// How to share the machine out.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Machine {
+    /// Trials side by side [default: one per core while trials are small, else one]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Threads of each trial [default: the cores divided by the jobs]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare an experiment's data set: decode, resize and pack it once
+    Prepare {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Draw originals beside their augmentations into a PNG
+        #[arg(long, value_name = "PNG")]
+        preview: Option<PathBuf>,
+    },
+    /// Show what a sweep would do, and do nothing
+    Plan {
+        #[command(flatten)]
+        experiment: Experiment,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Train one trial of an experiment
+    Train {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Which trial, by its number in `pipeline plan`, where there are several
+        #[arg(long, value_name = "N")]
+        trial: Option<usize>,
+        /// Train it anew, though it is done
+        #[arg(long)]
+        again: bool,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Run all trials of an experiment that have not been run yet, then report
+    Sweep {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Run trials anew, though they are done; results are kept beside the old ones
+        #[arg(long)]
+        again: bool,
+        /// Run failed trials once more
+        #[arg(long)]
+        retry_failed: bool,
+        /// No report at the end
+        #[arg(long)]
+        no_report: bool,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Evaluate a run's final weights on a split of its own or another data set
+    Evaluate {
+        /// Number of the run (`pipeline query trials`)
+        run: i64,
+        /// Which images
+        #[arg(long, value_enum, default_value_t = Split::Test)]
+        split: Split,
+        /// Take the images of this experiment file instead of the run's own
+        #[arg(long, value_name = "FILE")]
+        data: Option<PathBuf>,
+        /// Overrides of the run's (or the file's) settings, such as dataset.path=FOLDER
+        #[arg(value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+        #[command(flatten)]
+        rows: Rows,
+        /// Threads
+        #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        threads: usize,
+    },
+    /// Ask the results database, in SQL or by a named query
+    #[command(after_help = named_queries())]
+    Query {
+        /// SQL, or the name of a query
+        #[arg(value_name = "SQL|NAME", required_unless_present = "schema")]
+        query: Option<String>,
+        /// Arguments of a named query
+        #[arg(value_name = "ARGUMENT")]
+        arguments: Vec<String>,
+        /// Explain tables, columns and units
+        #[arg(long)]
+        schema: bool,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Write the report of experiments: which network is better, by how much, and whether it is real
+    Report {
+        /// Names of experiments
+        #[arg(required = true, value_name = "EXPERIMENT")]
+        experiments: Vec<String>,
+        /// Folder for the pages, pictures and tables [default: reports/EXPERIMENT]
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+    /// Show a network layer by layer: output shapes, parameters, multiply-accumulates
+    Model {
+        /// lenet5 or alexnet, or an experiment file
+        #[arg(value_name = "NAME|FILE")]
+        model: String,
+        /// Image size as CHANNELSxHEIGHTxWIDTH [default: the network's own]
+        #[arg(long, value_name = "CxHxW", value_parser = parse_input)]
+        input: Option<[usize; 3]>,
+        /// Number of classes [default: the network's own]
+        #[arg(long, value_name = "N")]
+        classes: Option<usize>,
+        /// Overrides, such as model.towers=2
+        #[arg(value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Measure training steps: images per second, GFLOP/s, time per kernel
+    Bench(Bench),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Measure training steps.
+#[derive(Clone, Debug, Args)]
+pub struct Bench {
+    /// Network
+    #[arg(long, value_enum, default_value_t = Network::Lenet5)]
+    pub model: Network,
+    /// Images per step
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+    /// Threads [default: one per core]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Forward only, as in evaluation
+    #[arg(long)]
+    pub forward: bool,
+    /// Measured steps [default: as many as fit into 5 s, at least 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: Option<u32>,
+    /// Time of each kind of kernel too
+    #[arg(long)]
+    pub kernels: bool,
+    /// Overrides of the model, such as model.normalization=local-response
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// How rows are printed.
+    #[command(flatten)]
+    pub rows: Rows,
+}
+
+/// A network by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// LeNet-5, 1×28×28, 10 classes
+    #[value(name = "lenet5", alias = "lenet")]
+    Lenet5,
+    /// AlexNet, 3×227×227, 1000 classes
+    Alexnet,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// What it is trained on
+    Train,
+    /// What is held back for choices
+    Validation,
+    /// What is tested once
+    Test,
+}
+
+fn parse_input(text: &str) -> Result<[usize; 3], String> {
+    let extents: Vec<usize> = text.split('x').filter_map(|part| part.parse().ok()).collect();
+    match extents[..] {
+        [c, h, w] if c > 0 && h > 0 && w > 0 && text.split('x').count() == 3 => Ok([c, h, w]),
+        _ => Err("expected CHANNELSxHEIGHTxWIDTH, such as 3x227x227".to_owned()),
+    }
+}
+
+fn named_queries() -> String {
+    let mut text = "Named queries:\n".to_owned();
+    for query in store::named::all() {
+        text.push_str(&format!("  {:<34} {}\n", query.usage(), query.summary));
+    }
+    text
+}

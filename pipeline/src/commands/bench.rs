@@ -1,0 +1,64 @@
+//! `pipeline bench`: how fast training steps are here, against what the processor could do.
+
+use ::plan::Experiment;
+use anyhow::Context;
+use report::Cell;
+
+use crate::{
+    cli::{self, Network},
+    exit::Exit,
+    output::{integer, rows, text},
+    provenance,
+};
+
+/// Measures and prints.
+pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
+    let (name, input, classes) = match bench.model {
+        Network::Lenet5 => ("lenet5", [1, 28, 28], 10),
+        Network::Alexnet => ("alexnet", [3, 227, 227], 1000),
+    };
+    let mut overrides = vec![format!("model.architecture={name}"), format!("train.batch_size={}", bench.batch)];
+    if bench.model == Network::Alexnet {
+        overrides.push("model.stem=large".to_owned());
+    }
+    overrides.extend(bench.overrides.iter().cloned());
+    let experiment = Experiment::parse("", "bench", &overrides)?;
+    let settings = experiment.trials().into_iter().next().context("the overrides describe no trial")?.settings;
+    let network = graph::Network::new(&settings.model, input, classes)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = bench.threads.map_or(cores, usize::from);
+    let measured = ::train::bench::measure(&network, &settings, threads, bench.forward, bench.steps);
+    let batch = settings.train.batch_size as f64;
+    let flop = network.training_flop(!bench.forward) as f64 * batch;
+    let step_s = measured.step_s;
+    let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
+    let gflop_per_s = flop / step_s / 1e9;
+    let columns = [
+        "model", "batch", "threads", "mode", "images_per_second", "step_time_ms", "gflop_per_s", "fma_peak_gflop_per_s",
+        "share_of_peak", "steps", "planned_memory_mb", "peak_memory_mb",
+    ];
+    let row = vec![
+        text(name),
+        integer(settings.train.batch_size),
+        integer(threads),
+        text(if bench.forward { "forward" } else { "training" }),
+        Cell::Real(round(batch / step_s, 1)),
+        Cell::Real(round(step_s * 1e3, 3)),
+        Cell::Real(round(gflop_per_s, 1)),
+        Cell::Real(round(measured.fma_peak_gflop_per_s, 1)),
+        Cell::Real(round(gflop_per_s / measured.fma_peak_gflop_per_s, 3)),
+        integer(measured.steps),
+        Cell::Real(round(measured.memory_bytes as f64 / 1e6, 1)),
+        Cell::Real(round(provenance::peak_memory_bytes() as f64 / 1e6, 1)),
+    ];
+    rows(&columns, &[row], &bench.rows)?;
+    if bench.kernels {
+        let kernels: Vec<Vec<Cell>> = measured
+            .kernels
+            .iter()
+            .map(|k| vec![text(k.kernel), Cell::Real(round(k.step_time_ms, 4)), Cell::Real(round(k.share, 4))])
+            .collect();
+        rows(&["kernel", "step_time_ms", "share"], &kernels, &bench.rows)?;
+    }
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,141 @@
+//! `pipeline plan`: what a sweep would do, without doing it.
+
+use std::collections::HashMap;
+
+use ::plan::{Experiment, Settings, Source, preview};
+use anyhow::Context;
+use report::Cell;
+use store::{Store, TrialState};
+
+use crate::{
+    cli::{self, Global, Rows},
+    data,
+    exit::Exit,
+    output::{bytes, integer, rows, text},
+};
+
+/// What is known of a data set before or after it is prepared.
+struct Shape {
+    input: [usize; 3],
+    classes: usize,
+    training_images: Option<usize>,
+    fingerprint: Option<String>,
+}
+
+/// The shape of the prepared data, or what its source is known to hold.
+fn shape(settings: &Settings, global: &Global) -> anyhow::Result<Option<Shape>> {
+    let dataset = &settings.dataset;
+    if let Some(prepared) = dataset::find(dataset, &data::cache(global)?)? {
+        let (c, h, w) = dataset::Loader::new(&prepared, &settings.augment)?.input_size();
+        return Ok(Some(Shape {
+            input: [c, h, w],
+            classes: prepared.classes(),
+            training_images: Some(prepared.splits(dataset).train.len()),
+            fingerprint: Some(prepared.manifest().fingerprint.clone()),
+        }));
+    }
+    let side = settings.input_size().or((dataset.source == Source::Idx).then_some(28));
+    let channels = dataset.color.map(::plan::Color::channels);
+    let classes = (dataset.source != Source::Images).then_some(10);
+    let drawn = |images: usize| images - (images as f64 * dataset.validation_fraction).round() as usize;
+    let training_images = (dataset.source == Source::Glyphs).then(|| dataset.train_images.map(drawn)).flatten();
+    Ok(side.zip(channels).zip(classes).map(|((side, channels), classes)| Shape {
+        input: [channels, side, side],
+        classes,
+        training_images,
+        fingerprint: None,
+    }))
+}
+
+/// Learning rates of the epochs, runs of equal ones together: `0.0005×2 0.0002×3`.
+fn rates(rates: &[f64]) -> String {
+    let mut out: Vec<String> = Vec::new();
+    let mut rest = rates;
+    while let Some(&rate) = rest.first() {
+        let count = rest.iter().take_while(|&&other| other == rate).count();
+        let rounded: f64 = format!("{rate:.3e}").parse().unwrap_or(rate);
+        out.push(if count > 1 { format!("{rounded}×{count}") } else { rounded.to_string() });
+        rest = &rest[count..];
+    }
+    if out.len() > 8 {
+        let last = out.len() - 1;
+        return format!("{} … {} … {}", out[..3].join(" "), out[last / 2], out[last]);
+    }
+    out.join(" ")
+}
+
+/// Prints the trials, their size, learning rates and memory, and what has been run.
+pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::Result<Exit> {
+    let plan = Experiment::load(&experiment.file, &experiment.overrides)?;
+    let known: HashMap<String, TrialState> = if global.db.exists() {
+        let store = Store::open_read_only(&global.db)?;
+        let mut known = HashMap::new();
+        for row in store.experiments()? {
+            known.extend(store.trial_states(row.id)?.into_iter().map(|state| (state.identity.clone(), state)));
+        }
+        known
+    } else {
+        HashMap::new()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut memory_of: Vec<(graph::Network, ::plan::Train, usize)> = Vec::new();
+    let (mut unprepared, mut waiting) = (false, 0);
+    let mut table = Vec::new();
+    let trials = plan.trials();
+    for (number, trial) in trials.iter().enumerate() {
+        let shape = shape(&trial.settings, global).with_context(|| format!("{}", experiment.file.display()))?;
+        let train = &trial.settings.train;
+        let network = match &shape {
+            Some(shape) => Some(
+                graph::Network::new(&trial.settings.model, shape.input, shape.classes)
+                    .with_context(|| format!("{}: trial {}", experiment.file.display(), trial.label()))?,
+            ),
+            None => None,
+        };
+        let memory = network.as_ref().map(|network| {
+            let same = |(n, t, _): &&(graph::Network, ::plan::Train, usize)| {
+                n == network && t.batch_size == train.batch_size && t.optimizer == train.optimizer
+            };
+            if let Some((.., memory)) = memory_of.iter().find(same) {
+                return *memory;
+            }
+            let memory = ::train::memory(network, train, threads).total_bytes();
+            memory_of.push((network.clone(), train.clone(), memory));
+            memory
+        });
+        let identity = shape.as_ref().and_then(|shape| shape.fingerprint.as_ref()).map(|f| trial.identity(f));
+        unprepared |= identity.is_none();
+        let state = identity.and_then(|identity| known.get(&identity));
+        let status = state.map_or("to run", |state| match state.status {
+            store::RunStatus::Done => "done",
+            store::RunStatus::Failed => "failed",
+            store::RunStatus::Interrupted => "to go on",
+            store::RunStatus::Running => "running",
+            store::RunStatus::Queued => "to run",
+        });
+        waiting += usize::from(matches!(status, "to run" | "to go on"));
+        let images = shape.as_ref().and_then(|shape| shape.training_images);
+        let steps = images.map_or(1, |images| images.div_ceil(train.batch_size));
+        table.push(vec![
+            integer(number),
+            text(trial.label()),
+            network.as_ref().map_or(Cell::Null, |network| integer(network.parameters())),
+            integer(train.epochs),
+            images.map_or(Cell::Null, |_| integer(steps)),
+            text(rates(&preview(train, u32::try_from(steps)?))),
+            memory.map_or(Cell::Null, |memory| text(bytes(memory))),
+            text(status),
+        ]);
+    }
+    rows(&["trial", "label", "parameters", "epochs", "steps_per_epoch", "learning_rates", "memory", "status"], &table, to)?;
+    if !global.quiet {
+        eprintln!("{}: {} trials, {waiting} to run", plan.name, trials.len());
+        if unprepared {
+            eprintln!(
+                "the data set is not prepared yet, so what has been run is not known: pipeline prepare {}",
+                experiment.file.display()
+            );
+        }
+    }
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,59 @@
+//! `pipeline query`: SQL, named queries, and what the columns mean.
+
+use report::Cell;
+use store::{Store, Table, Value, named};
+
+use crate::{
+    cli::{Global, Rows},
+    exit::Exit,
+    output::{rows, text},
+};
+
+/// Prints a table of the database.
+pub fn print(table: &Table, to: &Rows) -> anyhow::Result<()> {
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let cell = |value: &Value| match value {
+        Value::Null => Cell::Null,
+        Value::Integer(value) => Cell::Integer(*value),
+        Value::Real(value) => Cell::Real(*value),
+        Value::Text(value) => Cell::Text(value.clone()),
+        Value::Blob(value) => Cell::Blob(value.clone()),
+    };
+    let values: Vec<Vec<Cell>> = table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    rows(&columns, &values, to)
+}
+
+/// Asks a named query or SQL.
+pub fn run(query: &str, arguments: &[String], to: &Rows, global: &Global) -> anyhow::Result<Exit> {
+    let store = Store::open_read_only(&global.db)?;
+    let table = match named::find(query) {
+        Some(named) => named.run(&store, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?,
+        None if !query.trim().contains(char::is_whitespace) => {
+            let names: Vec<&str> = named::all().iter().map(|query| query.name).collect();
+            anyhow::bail!("no query is called {query:?}: expected SQL or one of {}", names.join(", "))
+        }
+        None => store.query(query, &arguments.iter().map(|text| Value::from(text.as_str())).collect::<Vec<_>>())?,
+    };
+    print(&table, to)?;
+    Ok(Exit::Fine)
+}
+
+/// Explains tables, columns and units.
+pub fn schema(to: &Rows) -> anyhow::Result<Exit> {
+    let mut table = Vec::new();
+    for doc in store::schema() {
+        let kind = if doc.view { "view" } else { "table" };
+        table.push(vec![text(doc.table.clone()), text(""), text(kind), text(""), text(doc.description)]);
+        for column in doc.columns {
+            table.push(vec![
+                text(doc.table.clone()),
+                text(column.name),
+                text(column.kind),
+                text(column.unit),
+                text(column.description),
+            ]);
+        }
+    }
+    rows(&["table", "column", "type", "unit", "description"], &table, to)?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,114 @@
+//! Progress on stderr: bars in a terminal, plain lines elsewhere, nothing when quiet.
+
+use std::{io::IsTerminal, time::Duration};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use train::{EpochRecord, StepProgress};
+
+/// Whether bars can be drawn.
+pub fn interactive() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates of this file are valid").progress_chars("━╸─")
+}
+
+/// A bar of one's own; hidden when quiet or not in a terminal.
+pub fn bar(quiet: bool, total: u64, label: &str, bytes: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    bar.set_style(style(if bytes {
+        "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left"
+    } else {
+        "{msg} {bar:30} {human_pos}/{human_len} {per_sec} {eta} left"
+    }));
+    bar.set_message(label.to_owned());
+    bar
+}
+
+/// Bars of a sweep: one line a worker and one for all trials.
+pub struct Sweep {
+    bars: MultiProgress,
+    total: ProgressBar,
+    workers: Vec<ProgressBar>,
+    plain: bool,
+    epochs: u64,
+}
+
+impl Sweep {
+    /// For `trials` trials of which `done` need not be run, and `epochs` epochs in the others.
+    pub fn new(quiet: bool, workers: usize, trials: usize, done: usize, epochs: u64) -> Self {
+        let target = if quiet || !interactive() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bars = MultiProgress::with_draw_target(target);
+        let worker = |_| {
+            let bar = bars.add(ProgressBar::new(1));
+            bar.set_style(style("  {prefix:<34!} {bar:20} {msg}"));
+            bar
+        };
+        let workers = (0..workers).map(worker).collect();
+        let total = bars.add(ProgressBar::new(epochs));
+        total.set_style(style("{prefix} {bar:30} {human_pos}/{human_len} epochs, {elapsed} gone, {eta} left"));
+        total.set_prefix(format!("trial {done}/{trials}"));
+        total.enable_steady_tick(Duration::from_millis(500));
+        Self { bars, total, workers, plain: !quiet && !interactive(), epochs }
+    }
+
+    /// A line that stays.
+    pub fn line(&self, text: &str) {
+        if self.plain {
+            eprintln!("{text}");
+        } else {
+            // Fails only where stderr is closed, and then nobody reads it.
+            let _ = self.bars.println(text);
+        }
+    }
+
+    /// A worker takes a trial up.
+    pub fn started(&self, worker: usize, label: &str) {
+        self.workers[worker].set_prefix(label.to_owned());
+        self.workers[worker].set_message("compiling");
+    }
+
+    /// Some steps are done.
+    pub fn step(&self, worker: usize, at: &StepProgress, images_per_second: f64) {
+        let bar = &self.workers[worker];
+        bar.set_length(u64::from(at.epochs) * u64::from(at.steps));
+        bar.set_position(u64::from(at.epoch - 1) * u64::from(at.steps) + u64::from(at.step));
+        bar.set_message(format!("epoch {}/{} loss {:.4} {:.0} images/s", at.epoch, at.epochs, at.loss, images_per_second));
+    }
+
+    /// An epoch is done.
+    pub fn epoch(&self, worker: usize, label: &str, epochs: u32, record: &EpochRecord) {
+        self.total.inc(1);
+        let validation = record.validation.as_ref().map_or_else(String::new, |v| format!(" validation {:.4}", v.top1));
+        let EpochRecord { epoch, train_loss, images_per_second, .. } = record;
+        self.workers[worker].set_message(format!("epoch {epoch}/{epochs} loss {train_loss:.4}{validation}"));
+        if self.plain {
+            eprintln!(
+                "[{}/{} epochs] {label}: epoch {epoch}/{epochs} loss {train_loss:.4}{validation} {images_per_second:.0} images/s",
+                self.total.position(),
+                self.epochs,
+            );
+        }
+    }
+
+    /// Epochs that a checkpoint held already.
+    pub fn skip(&self, epochs: u32) {
+        self.total.inc(u64::from(epochs));
+    }
+
+    /// A worker is free; so many trials are over.
+    pub fn finished(&self, worker: usize, over: usize, trials: usize) {
+        self.workers[worker].set_position(0);
+        self.workers[worker].set_message("");
+        self.workers[worker].set_prefix("");
+        self.total.set_prefix(format!("trial {over}/{trials}"));
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&self) {
+        self.total.finish_and_clear();
+        self.workers.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}

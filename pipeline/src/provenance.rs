@@ -1,0 +1,46 @@
+//! By what, where and with what results are made.
+
+use store::Provenance;
+
+/// Name of the processor, as the system gives it.
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+/// Words as a shell takes them.
+pub fn words(words: impl Iterator<Item = String>) -> String {
+    let quoted = words.map(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+%~".contains(c);
+        if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// What was typed, quoted so that it can be typed again.
+pub fn command() -> String {
+    words(std::iter::once("pipeline".to_owned()).chain(std::env::args().skip(1)))
+}
+
+/// Of a run on this machine.
+pub fn of_run(config: &str, threads: usize, data_fingerprint: &str) -> Provenance {
+    Provenance {
+        commit: env!("PIPELINE_COMMIT").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: "cpu".to_owned(),
+        threads: u32::try_from(threads).unwrap_or(u32::MAX),
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cpu: cpu(),
+        command: command(),
+        config: config.to_owned(),
+        data_fingerprint: data_fingerprint.to_owned(),
+    }
+}
+
+/// Largest resident memory of this process so far, in bytes; 0 where the system does not tell.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kibibytes| kibibytes * 1024)
+}
