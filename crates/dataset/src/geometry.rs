@@ -105,7 +105,7 @@ impl Tone {
     #[inline(always)]
     fn clamp(&self, channel: usize, value: f32) -> f32 {
         match &self.bounds {
-            Some((low, high)) => value.max(low[channel]).min(high[channel]),
+            Some((low, high)) => limit(value, low[channel], high[channel]),
             None => value,
         }
     }
@@ -119,7 +119,7 @@ impl Tone {
                 let (low, high) = (low[channel], high[channel]);
                 out.iter_mut()
                     .zip(source)
-                    .for_each(|(out, &pixel)| *out = (f32::from(pixel) * gain + offset).max(low).min(high));
+                    .for_each(|(out, &pixel)| *out = limit(f32::from(pixel) * gain + offset, low, high));
             }
         }
     }
@@ -133,7 +133,7 @@ impl Tone {
                 let (low, high) = (low[channel], high[channel]);
                 out.iter_mut()
                     .zip(source.iter().rev())
-                    .for_each(|(out, &pixel)| *out = (f32::from(pixel) * gain + offset).max(low).min(high));
+                    .for_each(|(out, &pixel)| *out = limit(f32::from(pixel) * gain + offset, low, high));
             }
         }
     }
@@ -145,9 +145,39 @@ impl Tone {
         let (low, high) = self.bounds.map_or((f32::MIN, f32::MAX), |(low, high)| (low[channel], high[channel]));
         for (((out, &red), &green), &blue) in out.iter_mut().zip(red).zip(green).zip(blue) {
             let value = f32::from(red) * r + f32::from(green) * g + f32::from(blue) * b + offset;
-            *out = value.max(low).min(high);
+            *out = limit(value, low, high);
         }
     }
+
+    /// One channel of a row from lanes that hold 256 times the value.
+    #[inline(always)]
+    fn lane_row(&self, channel: usize, lanes: &[u64], out: &mut [f32]) {
+        let shift = 16 * channel as u32;
+        let (gain, offset) = (self.matrix[channel][channel] / 256.0, self.offset[channel]);
+        let (low, high) = self.bounds.map_or((f32::MIN, f32::MAX), |(low, high)| (low[channel], high[channel]));
+        for (out, &pixel) in out.iter_mut().zip(lanes) {
+            let value = ((pixel >> shift) & 0xffff) as i32 as f32;
+            *out = limit(value * gain + offset, low, high);
+        }
+    }
+
+    /// One channel of a row from all three lanes.
+    #[inline(always)]
+    fn mix_lane_row(&self, channel: usize, lanes: &[u64], out: &mut [f32]) {
+        let ([r, g, b], offset) = (self.matrix[channel].map(|weight| weight / 256.0), self.offset[channel]);
+        let (low, high) = self.bounds.map_or((f32::MIN, f32::MAX), |(low, high)| (low[channel], high[channel]));
+        for (out, &pixel) in out.iter_mut().zip(lanes) {
+            let lane = |shift: u32| ((pixel >> shift) & 0xffff) as i32 as f32;
+            *out = limit(lane(0) * r + lane(16) * g + lane(32) * b + offset, low, high);
+        }
+    }
+}
+
+/// Between `low` and `high`. Written so that it becomes two vector instructions, which `f32::max` with its care for NaN does not.
+#[inline(always)]
+fn limit(value: f32, low: f32, high: f32) -> f32 {
+    let value = if value > low { value } else { low };
+    if value < high { value } else { high }
 }
 
 /// An affine map from places in the distorted image to places in the original, about the image's centre.
@@ -191,6 +221,8 @@ pub(crate) struct Lanes {
     pixels: Vec<u64>,
     columns: usize,
     rows: usize,
+    /// One row of the result.
+    row: Vec<u64>,
 }
 
 /// Fractional bits of a source coordinate.
@@ -222,21 +254,45 @@ impl Lanes {
         }
     }
 
-    /// The pixel at (`x`, `y`) in fixed point with [`FRACTION`] bits, blended from its four neighbours; lanes hold 256 times
-    /// the value.
-    #[inline(always)]
-    fn blend(&self, x: i64, y: i64) -> u64 {
+    /// Blends one row of `width` pixels, from the place (`x`, `y`) in steps of (`step_x`, `step_y`), all in fixed point with
+    /// [`FRACTION`] bits. Lanes of the result hold 256 times the value.
+    fn blend_row(&mut self, width: usize, x: i64, y: i64, step_x: i64, step_y: i64) {
         let one = 1i64 << FRACTION;
-        // Beyond the frame all is black; so is the frame.
-        let x = (x + one).clamp(0, (self.columns as i64 - 2) << FRACTION);
-        let y = (y + one).clamp(0, (self.rows as i64 - 2) << FRACTION);
-        let (fx, fy) = (((x >> (FRACTION - 8)) & 255) as u64, ((y >> (FRACTION - 8)) & 255) as u64);
-        let start = (y >> FRACTION) as usize * self.columns + (x >> FRACTION) as usize;
-        let upper = &self.pixels[start..start + 2];
-        let lower = &self.pixels[start + self.columns..start + self.columns + 2];
-        let both = (fx * fy + 128) >> 8;
-        upper[0] * (256 + both - fx - fy) + upper[1] * (fx - both) + lower[0] * (fy - both) + lower[1] * both
+        // From here on in the frame's coordinates.
+        let (x, y) = (x + one, y + one);
+        let (end_x, end_y) = ((self.columns as i64 - 2) << FRACTION, (self.rows as i64 - 2) << FRACTION);
+        let (a, b) = (within(x, step_x, end_x, width), within(y, step_y, end_y, width));
+        let span = a.0.max(b.0)..a.1.min(b.1).max(a.0.max(b.0));
+        self.row.clear();
+        self.row.resize(width, 0);
+        let (mut x, mut y) = ((x + step_x * span.start as i64) as usize, (y + step_y * span.start as i64) as usize);
+        let columns = self.columns;
+        for out in &mut self.row[span] {
+            let (fx, fy) = (((x >> (FRACTION - 8)) & 255) as u64, ((y >> (FRACTION - 8)) & 255) as u64);
+            let start = (y >> FRACTION) * columns + (x >> FRACTION);
+            let four = &self.pixels[start..start + columns + 2];
+            let both = (fx * fy + 128) >> 8;
+            *out = four[0] * (256 + both - fx - fy) + four[1] * (fx - both) + four[columns] * (fy - both) + four[columns + 1] * both;
+            // A step back is a wrapping addition.
+            x = x.wrapping_add(step_x as usize);
+            y = y.wrapping_add(step_y as usize);
+        }
     }
+}
+
+/// The steps n in 0 … `width` for which 0 ≤ `start` + n·`step` < `end`: (first, one past the last).
+fn within(start: i64, step: i64, end: i64, width: usize) -> (usize, usize) {
+    let width = width as i64;
+    // The first n with start + n·step ≥ limit, for a positive step.
+    let reach = |start: i64, step: i64, limit: i64| (limit - start + step - 1).div_euclid(step).clamp(0, width);
+    let (first, last) = match step {
+        0 if (0..end).contains(&start) => (0, width),
+        0 => (0, 0),
+        1.. => (reach(start, step, 0), reach(start, step, end)),
+        // Mirrored: end − 1 − start runs up.
+        _ => (reach(end - 1 - start, -step, 0), reach(end - 1 - start, -step, end)),
+    };
+    (first as usize, last.max(first) as usize)
 }
 
 /// Distorts `image` [C, H, W] by `warp`, cuts `window` out and writes it through `tone` to `sample` [C, h, w].
@@ -260,47 +316,55 @@ pub(crate) fn warp(
     let direction = if window.flip { -1.0 } else { 1.0 };
     let (step_x, step_y) = (fixed(xx * direction), fixed(yx * direction));
     let plane = sample_size.pixels();
-    let (low, high) = tone.bounds.unwrap_or(([f32::MIN; 3], [f32::MAX; 3]));
-    let matrix = tone.matrix.map(|row| row.map(|value| value / 256.0));
     let first = window.left + if window.flip { width as i64 - 1 } else { 0 };
     for row in 0..height {
         let dx = first as f64 - center_x - warp.shift[0];
         let dy = (window.top + row as i64) as f64 - center_y - warp.shift[1];
-        let mut x = fixed(xx * dx + xy * dy + center_x);
-        let mut y = fixed(yx * dx + yy * dy + center_y);
-        if channels == 1 {
-            for out in &mut sample[row * width..(row + 1) * width] {
-                let value = lanes.blend(x, y) as f32 * matrix[0][0] + tone.offset[0];
-                *out = value.max(low[0]).min(high[0]);
-                x += step_x;
-                y += step_y;
-            }
-            continue;
-        }
-        let (red, rest) = sample[row * width..].split_at_mut(plane);
-        let (green, blue) = rest.split_at_mut(plane);
-        let outs = red[..width].iter_mut().zip(&mut green[..width]).zip(&mut blue[..width]);
-        if tone.diagonal {
-            for ((red, green), blue) in outs {
-                let pixel = lanes.blend(x, y);
-                *red = ((pixel as u16) as f32 * matrix[0][0] + tone.offset[0]).max(low[0]).min(high[0]);
-                *green = ((pixel >> 16) as u16 as f32 * matrix[1][1] + tone.offset[1]).max(low[1]).min(high[1]);
-                *blue = ((pixel >> 32) as u16 as f32 * matrix[2][2] + tone.offset[2]).max(low[2]).min(high[2]);
-                x += step_x;
-                y += step_y;
-            }
-        } else {
-            for ((red, green), blue) in outs {
-                let pixel = lanes.blend(x, y);
-                let color = [pixel as u16 as f32, (pixel >> 16) as u16 as f32, (pixel >> 32) as u16 as f32];
-                let mixed = [0, 1, 2].map(|i| {
-                    let [r, g, b] = matrix[i];
-                    (color[0] * r + color[1] * g + color[2] * b + tone.offset[i]).max(low[i]).min(high[i])
-                });
-                (*red, *green, *blue) = (mixed[0], mixed[1], mixed[2]);
-                x += step_x;
-                y += step_y;
+        let (x, y) = (fixed(xx * dx + xy * dy + center_x), fixed(yx * dx + yy * dy + center_y));
+        lanes.blend_row(width, x, y, step_x, step_y);
+        for channel in 0..channels {
+            let out = &mut sample[channel * plane + row * width..][..width];
+            if channels == 3 && !tone.diagonal {
+                tone.mix_lane_row(channel, &lanes.row, out);
+            } else {
+                tone.lane_row(channel, &lanes.row, out);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn within_finds_exactly_the_steps_inside() {
+        for start in [-50, -7, -1, 0, 1, 5, 19, 20, 33] {
+            for step in [-9, -3, -1, 0, 1, 2, 7] {
+                let (first, last) = within(start, step, 20, 12);
+                for n in 0..12usize {
+                    let inside = (0..20).contains(&(start + step * n as i64));
+                    assert_eq!(inside, (first..last).contains(&n), "{start} + {n}·{step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_blend_weighs_four_neighbours_and_fades_to_black() {
+        let mut lanes = Lanes::default();
+        lanes.fill(&[100, 200, 40, 80], Size { height: 2, width: 2 });
+        let half = 1i64 << (FRACTION - 1);
+        let mut at = |x: i64, y: i64| {
+            lanes.blend_row(1, x, y, 0, 0);
+            lanes.row[0]
+        };
+        assert_eq!(at(half, half), (100 + 200 + 40 + 80) * 64);
+        assert_eq!(at(0, 0), 100 * 256);
+        assert_eq!(at(2 * half, 0), 200 * 256);
+        assert_eq!(at(-half, 0), 100 * 128);
+        assert_eq!(at(3 * half, 2 * half), 80 * 128);
+        assert_eq!(at(-2 * half, 0), 0);
+        assert_eq!((at(-1_000_000, 0), at(0, 1 << 40)), (0, 0));
     }
 }

@@ -108,7 +108,7 @@ fn ending(path: &Path) -> String {
 }
 
 fn is_hidden(path: &Path) -> bool {
-    path.iter().any(|name| name.to_string_lossy().starts_with('.') || name == "__MACOSX")
+    path.iter().any(|name| (name.to_string_lossy().starts_with('.') && name != "..") || name == "__MACOSX")
 }
 
 fn looks_like_image(path: &Path) -> bool {
@@ -155,10 +155,7 @@ impl<'a> Layout<'a> {
         for (number, entry) in self.found.iter().enumerate() {
             let image = looks_like_image(&entry.path);
             if is_hidden(&entry.path) {
-                // A path that leads out of an archive starts with a dot too, but is no one's hidden file.
-                if image && matches!(entry.kind, Kind::Unusable(_)) && entry.path.starts_with("..") {
-                    refused.push((number, None));
-                } else if entry.kind != Kind::Folder {
+                if entry.kind != Kind::Folder {
                     self.ignored_files += 1;
                 }
                 continue;

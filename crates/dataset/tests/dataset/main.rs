@@ -2,6 +2,7 @@
 
 mod augment;
 mod cache;
+mod images;
 mod loader;
 mod real;
 

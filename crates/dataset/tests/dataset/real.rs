@@ -29,3 +29,25 @@ fn mnist_is_what_the_world_knows() {
     assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (54_000, 6_000, 10_000));
     assert!(!packs(&settings, cache.path()).1, "a second run opens only");
 }
+
+#[test]
+fn cifar_10_as_jpeg_files_in_an_archive() {
+    let Some(path) = real("cifar10-jpeg.tar.gz") else { return };
+    let settings = Dataset { source: Source::Images, path: Some(path), ..Dataset::default() };
+    let cache = tempfile::tempdir().unwrap();
+    let (prepared, _) = packs(&settings, cache.path());
+    let manifest = prepared.manifest();
+    assert_eq!((manifest.train_images, manifest.test_images), (50_000, 10_000));
+    assert_eq!((manifest.channels, manifest.height, manifest.width), (3, 32, 32));
+    assert_eq!(manifest.classes, ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]);
+    assert!(manifest.broken.is_empty());
+    // What is known of CIFAR-10; compression to JPEG moves it a little.
+    for (channel, (mean, deviation)) in [(0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616)].into_iter().enumerate() {
+        assert!((manifest.mean[channel] - mean).abs() < 0.003, "{:?}", manifest.mean);
+        assert!((manifest.std[channel] - deviation).abs() < 0.003, "{:?}", manifest.std);
+    }
+    let count = |part, label| prepared.labels(part).iter().filter(|&&l| l == label).count();
+    assert!((0..10).all(|label| count(Part::Train, label) == 5000 && count(Part::Test, label) == 1000));
+    prepared.verify().unwrap();
+    assert!(!packs(&settings, cache.path()).1, "a second run opens only");
+}
