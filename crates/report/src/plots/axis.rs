@@ -79,12 +79,15 @@ impl Axis {
         // A perfect score has no place on a logarithmic axis; it is drawn at its upper end.
         let least = values.filter(|value| *value < 1.0).map(|value| 1.0 - value).fold(1.0 - low, f64::min);
         let (low, high) = (error_place(low.max(0.0)) - 0.04, error_place(high.min(1.0 - least / 1.5)) + 0.04);
-        let all = [0.0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
-        let ticks = all
-            .into_iter()
-            .filter(|value| (low..=high).contains(&error_place(*value)))
-            .map(|value| (value, format!("{} %", text::significant(100.0 * value, 4))))
-            .collect();
+        let all = [0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for value in all {
+            let place = error_place(value);
+            let apart = ticks.last().is_none_or(|(last, _)| place - error_place(*last) > 0.07 * (high - low));
+            if apart && (low..=high).contains(&place) {
+                ticks.push((value, format!("{} %", text::significant(100.0 * value, 4))));
+            }
+        }
         Self { title: format!("{title}, log of the error"), scale: Scale::Error, low, high, ticks }
     }
 
@@ -312,6 +315,15 @@ mod tests {
         assert_eq!(percent_tick(0.925, 0.005), "92.5 %");
         assert_eq!(percent_tick(0.9, 0.1), "90 %");
         assert_eq!(plain_tick(-0.0, 0.2), "0.0");
+    }
+
+    #[test]
+    fn the_error_axis_spreads_the_end() {
+        let axis = Axis::accuracy_curves("accuracy", [0.3, 0.9, 0.99, 1.0].into_iter());
+        assert!(axis.place(0.99) - axis.place(0.9) > axis.place(0.9) - axis.place(0.8));
+        assert!(axis.place(1.0) <= 1.0 && axis.place(0.3) > 0.0);
+        assert!(axis.ticks.windows(2).all(|pair| axis.place(pair[1].0) - axis.place(pair[0].0) > 0.06));
+        assert_eq!(Axis::accuracy_curves("", [0.97, 0.99].into_iter()).scale, Scale::Linear);
     }
 
     #[test]

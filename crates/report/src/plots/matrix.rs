@@ -212,7 +212,7 @@ pub fn confusion(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         let height = 50.0 + span + below + 34.0;
         let seeds = text::count(chosen.done.len(), "seed");
         let caption = format!(
-            "Images of the test part by true class (rows) and predicted class (columns), in per cent of the row, over {seeds} of {}.",
+            "Images of the test part by true class (rows) and predicted class (columns), in per cent of the row, over {seeds} of {}. The colour follows the square root, which lifts the few errors out of the dark.",
             chosen.label()
         );
         let title = format!("Confusion matrix of {}", chosen.network);

@@ -6,6 +6,8 @@ mod curves;
 mod matrix;
 mod settings;
 
+use std::collections::HashSet;
+
 use plotters::prelude::RGBColor;
 
 use crate::ReportError;
@@ -64,14 +66,37 @@ pub struct Plots {
 impl Plots {
     /// Draws whatever there is data for.
     pub fn of(scene: &Scene<'_>) -> Result<Self, ReportError> {
-        Ok(Self {
+        let mut plots = Self {
             learning: curves::learning(scene)?,
             settings: [settings::against(scene)?, matrix::heat(scene)?].concat(),
             schedules: curves::schedules(scene)?,
             gaps: settings::gaps(scene)?,
             cost: settings::cost(scene)?,
             confusion: matrix::confusion(scene)?,
-        })
+        };
+        plots.name_apart();
+        Ok(plots)
+    }
+
+    /// Networks with like names must not share a file.
+    fn name_apart(&mut self) {
+        let mut taken = HashSet::new();
+        let groups = [
+            &mut self.learning,
+            &mut self.settings,
+            &mut self.schedules,
+            &mut self.gaps,
+            &mut self.cost,
+            &mut self.confusion,
+        ];
+        for plot in groups.into_iter().flatten() {
+            let name = plot.name.clone();
+            let mut number = 2;
+            while !taken.insert(plot.name.clone()) {
+                plot.name = format!("{name}-{number}");
+                number += 1;
+            }
+        }
     }
 
     /// All of them, in the order of the page.
