@@ -1,10 +1,10 @@
 //! Reports: from the results database to frames, statistics, plots and pages.
 //!
-//! [`write`] answers what an experiment asks: which network is better, by how much, and whether the difference is real. It
+//! [`write()`] answers what an experiment asks: which network is better, by how much, and whether the difference is real. It
 //! chooses a configuration of each network by validation accuracy, quotes the test part for these only, and says how sure one
 //! can be. [`export_table`] writes the rows of any query.
 //!
-//! The only crate that knows polars: frames are aggregated lazily ([`write`] leaves them beside the page as CSV and Parquet).
+//! The only crate that knows polars: frames are aggregated lazily ([`write()`] leaves them beside the page as CSV and Parquet).
 //! The statistics are pure functions, judged against scipy and statsmodels.
 
 mod analysis;

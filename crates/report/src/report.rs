@@ -41,10 +41,10 @@ pub fn write(store: &Store, experiments: &[String], out: &Path) -> Result<Writte
     write_with(store, experiments, out, &|_| None)
 }
 
-/// [`write`], with the true classes of the test part by data fingerprint, which the database does not hold.
+/// [`write()`], with the true classes of the test part by data fingerprint, which the database does not hold.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(
     store: &Store,
     experiments: &[String],

@@ -149,6 +149,39 @@ fn a_difference_that_may_be_chance_is_called_so() {
 }
 
 #[test]
+fn seeds_that_are_not_shared_are_not_paired() {
+    let mut study = study(&Size { lambdas: vec![0.0], schedules: vec!["constant"], ..Size::default() });
+    for run in &mut study.runs {
+        if run.architecture == "alexnet" {
+            run.seed += 100;
+        }
+    }
+    let (_folder, unpaired) = written(&study);
+    assert!(unpaired.summary.contains("5 and 5 unpaired seeds"), "{}", unpaired.summary);
+    assert!(unpaired.summary.contains("Welch's t-test"), "{}", unpaired.summary);
+
+    for run in &mut study.runs {
+        if run.architecture == "alexnet" {
+            run.provenance.data_fingerprint = "0123".into();
+        }
+    }
+    let (_folder, elsewhere) = written(&study);
+    assert!(elsewhere.summary.contains("were not tested on the same data"), "{}", elsewhere.summary);
+    assert!(!elsewhere.summary.contains("is better than"), "{}", elsewhere.summary);
+}
+
+#[test]
+fn variants_of_one_architecture_compete_by_name() {
+    let mut study = study(&Size { lambdas: vec![0.0], schedules: vec!["constant"], ..Size::default() });
+    for run in &mut study.runs {
+        run.variant = Some(if run.architecture == "alexnet" { "with-lrn" } else { "with-batch" }.into());
+        run.architecture = "alexnet".into();
+    }
+    let (_folder, written) = written(&study);
+    assert!(written.summary.contains("with-lrn is better than with-batch"), "{}", written.summary);
+}
+
+#[test]
 fn unfinished_runs_are_told() {
     let mut study = study(&Size { seeds: 2, ..Size::default() });
     study.waiting = 3;

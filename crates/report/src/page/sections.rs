@@ -124,7 +124,7 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
         });
     }
     row("training time of one run", &|c| mean_of(c, Run::train_seconds).map_or_else(dash, seconds));
-    row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, |speed| measure(speed)));
+    row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, measure));
     row("compute of one training (GFLOP)", &|c| {
         mean_of(c, Run::train_flop).map_or_else(dash, |flop| measure(flop / 1e9))
     });

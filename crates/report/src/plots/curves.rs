@@ -118,6 +118,9 @@ pub fn learning(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     Ok(plots)
 }
 
+/// A configuration under the name that the legend gives it.
+type Named<'a> = (String, &'a Configuration<'a>);
+
 /// For each network: the learning rate of each schedule by epoch, and under it what validation said.
 pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     let schedule = |configuration: &Configuration<'_>| -> Option<String> {
@@ -126,10 +129,10 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     };
     let swept = scene.analysis.swept().iter().any(|(key, _)| key == "train.schedule");
     // One figure per network where schedules were swept, else one figure of the chosen configurations.
-    let mut figures: Vec<(String, String, Vec<(String, &Configuration<'_>)>)> = Vec::new();
+    let mut figures: Vec<(String, String, Vec<Named<'_>>)> = Vec::new();
     if swept {
         for network in scene.analysis.networks() {
-            let mut series: Vec<(String, &Configuration<'_>)> = Vec::new();
+            let mut series: Vec<Named<'_>> = Vec::new();
             for configuration in scene.analysis.of_network(network) {
                 if let Some(name) = schedule(configuration)
                     && !series.iter().any(|(seen, _)| *seen == name)
