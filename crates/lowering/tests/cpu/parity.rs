@@ -17,12 +17,21 @@ use crate::{
 const RELATIVE: f64 = 2e-5;
 
 fn check(subject: &Subject, threads: usize) {
+    check_within(subject, threads, 1e-6);
+}
+
+/// Behind a batch normalization some gradients are 0 but for rounding, as a convolution's bias.
+fn check_chain(subject: &Subject, threads: usize) {
+    check_within(subject, threads, 1e-5);
+}
+
+fn check_within(subject: &Subject, threads: usize, absolute: f64) {
     let expected = subject.evaluate(&mut Reference::<f64>::default());
     let got = subject.evaluate(&mut cpu(threads));
     assert_eq!(got.len(), expected.len());
     // The weighted sum that drives the gradients cancels, and y is compared itself.
     for (name, expected) in expected.iter().filter(|(name, _)| *name != "loss") {
-        assert_close(name, &got[name], expected, RELATIVE, 1e-6);
+        assert_close(name, &got[name], expected, RELATIVE, absolute);
     }
 }
 
@@ -146,30 +155,30 @@ proptest! {
         kind in prop_oneof![Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Sigmoid)],
     ) {
         let x = Images { c: 1 + x.c / 4, n: x.n + 1, ..at_least(x, pool.size.max(2)) };
-        check(&expressions::convolution_activation_pool(seed, x, o, kind, pool), threads);
+        check_chain(&expressions::convolution_activation_pool(seed, x, o, kind, pool), threads);
     }
 
     #[test]
     fn blocks(seed in 0..1_000_u64, x in images(), o in 1..20_usize, pool in pool(), threads in threads()) {
         let x = Images { c: 1 + x.c / 4, n: x.n + 1, ..at_least(x, pool.size.max(2)) };
-        check(&expressions::block(seed, x, o, pool), threads);
+        check_chain(&expressions::block(seed, x, o, pool), threads);
     }
 
     #[test]
     fn hidden_layers(
         seed in 0..1_000_u64, rows in 1..40_usize, inputs in 1..80_usize, width in 1..600_usize, threads in threads(),
     ) {
-        check(&expressions::hidden(seed, rows, inputs, width), threads);
+        check_chain(&expressions::hidden(seed, rows, inputs, width), threads);
     }
 
     #[test]
     fn branches(seed in 0..1_000_u64, x in images(), o in 1..9_usize, threads in threads()) {
-        check(&expressions::branches(seed, Images { c: 1 + x.c / 4, ..x }, o), threads);
+        check_chain(&expressions::branches(seed, Images { c: 1 + x.c / 4, ..x }, o), threads);
     }
 
     #[test]
     fn random_graphs(seed in 0..100_000_u64, x in images(), length in 1..16_usize, threads in threads()) {
         let x = Images { n: x.n + 1, c: 1 + x.c / 6, h: 2 + x.h / 3, w: 2 + x.w / 3 };
-        check(&expressions::random(seed, x, length), threads);
+        check_chain(&expressions::random(seed, x, length), threads);
     }
 }

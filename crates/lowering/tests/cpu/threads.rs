@@ -2,8 +2,13 @@
 
 use std::rc::Rc;
 
-use graph::{Autograd, Network, step::Variables};
+use graph::{
+    Autograd, Builder, Network, Operator, State,
+    operators::{Activation, Dropout, LocalResponse, Pool, Rule},
+    step::Variables,
+};
 use lowering::cpu::{CpuCompiler, Workspace};
+use luminal::prelude::Graph;
 use plan::{Architecture, Model, Normalization, Optimizer, Train};
 
 use crate::support::random::uniform;
@@ -70,5 +75,56 @@ fn alexnet_with_dropout() {
         let network = Network::new(&model, [3, 32, 32], 10).expect("AlexNet");
         let train = Train { gradient_clip, optimizer, learning_rate: 0.01, ..Train::default() };
         same_with_any_number_of_threads(&network, 19, &train);
+    }
+}
+
+/// Every kernel that needs no GEMM, forward and backward, so that an interpreter that finds data races can run it.
+#[test]
+fn kernels_without_gemm() {
+    let run = |threads: usize| {
+        let shape = [5, 3, 7, 7];
+        let (x, g, w, v) = (
+            State::new("x", &shape),
+            State::new("gradient", &shape),
+            State::new("w", &shape),
+            State::new("moment", &shape),
+        );
+        let (hyper, key, gamma, y) =
+            (State::new("hyper", &[8]), State::new("key", &[4]), State::new("gamma", &[3]), State::new("y", &[5, 27]));
+        let (mean, variance) = (State::new("mean", &[3]), State::new("variance", &[3]));
+        for (i, state) in [&x, &g, &w, &v, &hyper, &gamma].into_iter().enumerate() {
+            state.write().copy_from_slice(&uniform(i as u64, state.elements()));
+        }
+        let mut graph = Box::new(Graph::new());
+        let mut build = Builder::new(&mut graph);
+        let [xv, gv, wv, vv, hv, kv, cv] = [&x, &g, &w, &v, &hyper, &key, &gamma].map(|state| build.source(state));
+        let running = [&mean, &variance].map(|state| build.source(state));
+        let pool = Pool { size: 3, stride: 2 };
+        let sum = build.add(Operator::Add, &[&xv, &gv]);
+        let tanh = build.add(Operator::Activation(Activation::Tanh), &[&sum]);
+        let statistics = build.add(Operator::BatchStatistics, &[&tanh]);
+        build.add(Operator::UpdateRunning(0.1, 245), &[&running[0], &running[1], &statistics]);
+        let normal = build.add(Operator::BatchNormalize, &[&tanh, &statistics, &cv, &cv]);
+        let response = build.add(Operator::LocalResponse(LocalResponse::PAPER), &[&normal]);
+        let drop = build.add(Operator::Dropout(Dropout { rate: 0.5, layer: 1 }), &[&response, &kv]);
+        let large = build.add(Operator::MaxPool(pool), &[&drop]);
+        let mean = build.add(Operator::AveragePool(pool), &[&drop]);
+        let both = build.add(Operator::Add, &[&large, &mean]);
+        let flat = build.add(Operator::Reshape(vec![5, 27]), &[&both]);
+        let loss = build.add(Operator::CrossEntropy, &[&flat, &flat]);
+        let gradient = build.add(Operator::Gradient, &[&loss, &xv]);
+        let clip = build.add(Operator::ClipFactor, &[&gradient, &hv]);
+        build.add(Operator::Update(Rule::Sgd { nesterov: true, decay: true }), &[&wv, &gradient, &hv, &vv, &clip]);
+        build.store(&flat, &y);
+        graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads))), ());
+        for _ in 0..2 {
+            graph.execute();
+        }
+        [&y, &w, &v, &variance].map(|state| state.read().iter().map(|v| v.to_bits()).collect::<Vec<u32>>())
+    };
+    let expected = run(1);
+    assert!(expected.iter().flatten().any(|&bits| f32::from_bits(bits) != 0.0));
+    for threads in [2, 3] {
+        assert!(expected == run(threads), "{threads} threads");
     }
 }
