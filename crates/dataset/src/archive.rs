@@ -50,11 +50,11 @@ pub(crate) fn check(path: &Path) -> Result<(), DatasetError> {
     }
 }
 
+/// Receives the number and the name of an entry, and its contents; stops the walk by `false`.
+type Visit<'a> = dyn FnMut(usize, Found, &mut dyn Read) -> Result<bool, DatasetError> + 'a;
+
 /// Calls `visit` with the number and the name of every entry, and its contents; `visit` may stop by `false`.
-pub(crate) fn walk(
-    path: &Path,
-    visit: &mut dyn FnMut(usize, Found, &mut dyn Read) -> Result<bool, DatasetError>,
-) -> Result<(), DatasetError> {
+pub(crate) fn walk(path: &Path, visit: &mut Visit<'_>) -> Result<(), DatasetError> {
     check(path)?;
     let file = File::open(path).map_err(|error| DatasetError::io("read", path, error))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
@@ -71,7 +71,9 @@ pub(crate) fn walk(
             }
             EntryType::Regular | EntryType::Continuous => Kind::File,
             EntryType::Directory => Kind::Folder,
-            EntryType::Symlink | EntryType::Link => Kind::Unusable("a link, which is not followed in archives".to_string()),
+            EntryType::Symlink | EntryType::Link => {
+                Kind::Unusable("a link, which is not followed in archives".to_string())
+            }
             _ => Kind::Unusable("not a plain file".to_string()),
         };
         let (name, kind) = match normal(&name) {
@@ -139,7 +141,10 @@ pub(crate) fn list_folder(root: &Path) -> Result<Vec<Found>, DatasetError> {
                     Kind::Folder
                 }
                 Ok(metadata) if metadata.is_dir() => {
-                    return Err(DatasetError::file(&path, format!("folders more than {MAX_DEPTH} deep: links in a circle?")));
+                    return Err(DatasetError::file(
+                        &path,
+                        format!("folders more than {MAX_DEPTH} deep: links in a circle?"),
+                    ));
                 }
                 Ok(_) => Kind::Unusable("not a plain file".to_string()),
                 Err(error) => Kind::Unusable(format!("cannot be read: {error}")),

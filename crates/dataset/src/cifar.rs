@@ -126,12 +126,18 @@ pub(crate) fn survey(path: &Path) -> Result<(Survey, CifarFeed), DatasetError> {
         })?;
         let record = layout.label_bytes + PIXELS;
         if bytes.is_empty() || bytes.len() % record != 0 {
-            return Err(DatasetError::file(&file, format!("truncated or no CIFAR batch: {} bytes are no multiple of {record}", bytes.len())));
+            return Err(DatasetError::file(
+                &file,
+                format!("truncated or no CIFAR batch: {} bytes are no multiple of {record}", bytes.len()),
+            ));
         }
         for (index, record) in bytes.chunks_exact(record).enumerate() {
             let label = u32::from(record[layout.label_bytes - 1]);
             if label as usize >= layout.classes {
-                return Err(DatasetError::file(&file, format!("label {label} (image {index}) is out of range: there are {} classes", layout.classes)));
+                return Err(DatasetError::file(
+                    &file,
+                    format!("label {label} (image {index}) is out of range: there are {} classes", layout.classes),
+                ));
             }
             entries.push(Entry { part, label, name: file.join(index.to_string()) });
         }
@@ -142,8 +148,12 @@ pub(crate) fn survey(path: &Path) -> Result<(Survey, CifarFeed), DatasetError> {
 }
 
 fn class_names(path: &Path, bytes: &[u8], classes: usize) -> Result<Vec<String>, DatasetError> {
-    let names: Vec<String> =
-        String::from_utf8_lossy(bytes).lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
+    let names: Vec<String> = String::from_utf8_lossy(bytes)
+        .lines()
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(String::from)
+        .collect();
     if names.len() == classes {
         Ok(names)
     } else {
@@ -155,14 +165,20 @@ fn class_names(path: &Path, bytes: &[u8], classes: usize) -> Result<Vec<String>,
 mod tests {
     use super::*;
 
+    type Files = Vec<(String, Vec<u8>)>;
+
     fn batch(labels: &[&[u8]], shade: u8) -> Vec<u8> {
         labels.iter().flat_map(|label| label.iter().copied().chain(std::iter::repeat_n(shade, PIXELS))).collect()
     }
 
-    fn small_cifar_10() -> Vec<(String, Vec<u8>)> {
+    fn small_cifar_10() -> Files {
         let names: Vec<String> = (0..10).map(|class| format!("class{class}")).collect();
-        let mut files: Vec<_> =
-            CIFAR_10.train.iter().zip(0u8..).map(|(name, n)| (name.to_string(), batch(&[&[2 * n], &[2 * n + 1]], n))).collect();
+        let mut files: Vec<_> = CIFAR_10
+            .train
+            .iter()
+            .zip(0u8..)
+            .map(|(name, n)| (name.to_string(), batch(&[&[2 * n], &[2 * n + 1]], n)))
+            .collect();
         files.push((CIFAR_10.test.to_string(), batch(&[&[9]], 77)));
         files.push((CIFAR_10.names.to_string(), names.join("\n").into_bytes()));
         files
@@ -207,23 +223,31 @@ mod tests {
 
     #[test]
     fn cifar_100_counts_by_its_fine_labels() {
-        let folder = write(&[("train.bin".into(), batch(&[&[19, 99], &[0, 1]], 0)), ("test.bin".into(), batch(&[&[3, 7]], 0))]);
+        let folder =
+            write(&[("train.bin".into(), batch(&[&[19, 99], &[0, 1]], 0)), ("test.bin".into(), batch(&[&[3, 7]], 0))]);
         let (survey, _) = survey(folder.path()).unwrap();
         assert_eq!((survey.classes.len(), labels(&survey)), (100, vec![99, 1, 7]));
     }
 
     #[test]
     fn damage_is_named() {
-        let refusal = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+        let refusal = |change: &dyn Fn(&mut Files)| {
             let mut files = small_cifar_10();
             change(&mut files);
             survey(write(&files).path()).unwrap_err().to_string()
         };
-        let text = refusal(&|files| { files[1].1.pop(); });
-        assert!(text.contains("data_batch_2.bin: truncated or no CIFAR batch: 6145 bytes are no multiple of 3073"), "{text}");
+        let text = refusal(&|files| {
+            files[1].1.pop();
+        });
+        assert!(
+            text.contains("data_batch_2.bin: truncated or no CIFAR batch: 6145 bytes are no multiple of 3073"),
+            "{text}"
+        );
         let text = refusal(&|files| files[0].1[3073] = 10);
         assert!(text.contains("data_batch_1.bin: label 10 (image 1) is out of range: there are 10 classes"), "{text}");
-        let text = refusal(&|files| { files.remove(2); });
+        let text = refusal(&|files| {
+            files.remove(2);
+        });
         assert!(text.contains("no data_batch_3.bin here"), "{text}");
         let text = refusal(&|files| files[6].1.clear());
         assert!(text.contains("batches.meta.txt: 0 names for 10 classes"), "{text}");

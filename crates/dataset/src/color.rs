@@ -65,12 +65,22 @@ impl Normalizer {
     /// Draws the colours of one sample. Brightness scales, contrast pulls away from the image's mean brightness, saturation
     /// away from each pixel's gray, hue turns about the gray axis (in YIQ, so brightness stays), then PCA noise is added
     /// (Krizhevsky et al. 2012, section 4.1: Σₖ pₖ·αₖ·λₖ with αₖ normal). One clamp at the end, where any but PCA is on.
-    pub fn draw(&self, augment: &Augment, manifest: &Manifest, image: &[u8], seed: u64, epoch: u32, sample: u32) -> Tone {
+    pub fn draw(
+        &self,
+        augment: &Augment,
+        manifest: &Manifest,
+        image: &[u8],
+        seed: u64,
+        epoch: u32,
+        sample: u32,
+    ) -> Tone {
         let mut rng = Counter::new(seed, Purpose::Color, epoch, sample);
         // Each has its draw whether it is on or not: switching one on does not move the others.
         let [brightness, contrast, saturation, hue] =
-            [augment.brightness, augment.contrast, augment.saturation, augment.hue].map(|most| rng.range(-1.0, 1.0) * most);
-        let jitter = [augment.brightness, augment.contrast, augment.saturation, augment.hue].iter().any(|&most| most > 0.0);
+            [augment.brightness, augment.contrast, augment.saturation, augment.hue]
+                .map(|most| rng.range(-1.0, 1.0) * most);
+        let jitter =
+            [augment.brightness, augment.contrast, augment.saturation, augment.hue].iter().any(|&most| most > 0.0);
         let gain = (1.0 + brightness) * (1.0 + contrast);
         let middle = if contrast == 0.0 { 0.0 } else { mean_luma(image, manifest.channels) };
         let lift = -contrast * middle * (1.0 + brightness);
@@ -100,7 +110,8 @@ fn mean_luma(image: &[u8], channels: usize) -> f64 {
     let plane = image.len() / channels;
     let mean = |pixels: &[u8]| {
         // Pieces short enough for 32 bits, which the compiler turns into vector code.
-        let sum: u64 = pixels.chunks(1 << 16).map(|piece| u64::from(piece.iter().map(|&p| u32::from(p)).sum::<u32>())).sum();
+        let sum: u64 =
+            pixels.chunks(1 << 16).map(|piece| u64::from(piece.iter().map(|&p| u32::from(p)).sum::<u32>())).sum();
         sum as f64 / plane as f64 / 255.0
     };
     if channels == 1 {

@@ -31,7 +31,8 @@ struct Decoded {
 /// wrong with the file.
 pub(crate) fn decode(bytes: &[u8], target: &Target) -> Result<Raw, String> {
     // The decoders are well tested, but a panic in one must not end a preparation of a million files.
-    let decoded = catch_unwind(|| read(bytes, target.channels == 1)).map_err(|_| "the decoder panicked".to_string())??;
+    let decoded =
+        catch_unwind(|| read(bytes, target.channels == 1)).map_err(|_| "the decoder panicked".to_string())??;
     let Decoded { width, height, channels, pixels } = match (decoded.channels, target.channels) {
         (3, 1) => Decoded { channels: 1, pixels: gray(&decoded.pixels), ..decoded },
         _ => decoded,
@@ -69,7 +70,9 @@ fn read(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
 fn check_size(width: u64, height: u64) -> Result<(), String> {
     match width * height {
         0 => Err(format!("{width}×{height} pixels")),
-        pixels if pixels > MAX_PIXELS => Err(format!("{width}×{height} pixels, more than the {MAX_PIXELS} that are accepted")),
+        pixels if pixels > MAX_PIXELS => {
+            Err(format!("{width}×{height} pixels, more than the {MAX_PIXELS} that are accepted"))
+        }
         _ => Ok(()),
     }
 }
@@ -149,7 +152,9 @@ fn over_white<const N: usize>(pixels: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(pixels.len() / N * (N - 1));
     for pixel in pixels.chunks_exact(N) {
         let alpha = u32::from(pixel[N - 1]);
-        out.extend(pixel[..N - 1].iter().map(|&value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8));
+        out.extend(
+            pixel[..N - 1].iter().map(|&value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8),
+        );
     }
     out
 }

@@ -122,7 +122,11 @@ fn recall(settings: &Dataset, cache: &Path, stamp: &str) -> Option<Identity> {
 }
 
 /// The identity of the source of `settings`.
-pub(crate) fn identify(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) -> Result<Identity, DatasetError> {
+pub(crate) fn identify(
+    settings: &Dataset,
+    cache: &Path,
+    progress: &dyn Fn(Progress),
+) -> Result<Identity, DatasetError> {
     if settings.source == Source::Glyphs {
         return Ok(Identity { fingerprint: String::new(), has_test_part: true });
     }
@@ -135,7 +139,8 @@ pub(crate) fn identify(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progr
     let fingerprint = hash_contents(&root, &files, progress)?;
     let has_test_part = settings.source != Source::Images || prepare::open(settings)?.0.has_test_part;
     let identity = Identity { fingerprint, has_test_part };
-    let settled = SystemTime::now().checked_sub(SETTLED).is_some_and(|time| files.iter().all(|file| file.modified < time));
+    let settled =
+        SystemTime::now().checked_sub(SETTLED).is_some_and(|time| files.iter().all(|file| file.modified < time));
     if settled {
         remember(&memory_path(settings, cache), &Memory { stamp, identity: identity.clone() })?;
     }
@@ -165,7 +170,8 @@ fn hash_contents(root: &Path, files: &[SourceFile], progress: &dyn Fn(Progress))
 fn remember(path: &Path, memory: &Memory) -> Result<(), DatasetError> {
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(|error| DatasetError::io("create", folder, error))?;
-    let json = serde_json::to_vec(memory).map_err(|error| DatasetError::io("write", path, std::io::Error::other(error)))?;
+    let json =
+        serde_json::to_vec(memory).map_err(|error| DatasetError::io("write", path, std::io::Error::other(error)))?;
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     std::fs::write(&temporary, json).map_err(|error| DatasetError::io("write", &temporary, error))?;
     std::fs::rename(&temporary, path).map_err(|error| DatasetError::io("rename", &temporary, error))

@@ -128,7 +128,10 @@ impl Tone {
     fn row_reversed(&self, channel: usize, source: &[u8], out: &mut [f32]) {
         let (gain, offset) = (self.matrix[channel][channel], self.offset[channel]);
         match &self.bounds {
-            None => out.iter_mut().zip(source.iter().rev()).for_each(|(out, &pixel)| *out = f32::from(pixel) * gain + offset),
+            None => out
+                .iter_mut()
+                .zip(source.iter().rev())
+                .for_each(|(out, &pixel)| *out = f32::from(pixel) * gain + offset),
             Some((low, high)) => {
                 let (low, high) = (low[channel], high[channel]);
                 out.iter_mut()
@@ -190,7 +193,9 @@ pub(crate) struct Warp {
 impl Warp {
     /// Whether any part of it is on.
     pub fn wanted(augment: &Augment) -> bool {
-        [augment.rotation_degrees, augment.scale, augment.shear_degrees, augment.translate].iter().any(|&most| most > 0.0)
+        [augment.rotation_degrees, augment.scale, augment.shear_degrees, augment.translate]
+            .iter()
+            .any(|&most| most > 0.0)
     }
 
     /// Draws rotation, scale, shear and translation.
@@ -200,14 +205,13 @@ impl Warp {
         let turn = symmetric(augment.rotation_degrees) / 360.0;
         let scale = (1.0 + symmetric(augment.scale)).max(0.05);
         let (shear_sine, shear_cosine) = sin_cos(symmetric(augment.shear_degrees).clamp(-80.0, 80.0) / 360.0);
-        let shift = [symmetric(augment.translate) * size.width as f64, symmetric(augment.translate) * size.height as f64];
+        let shift =
+            [symmetric(augment.translate) * size.width as f64, symmetric(augment.translate) * size.height as f64];
         let (sine, cosine) = sin_cos(turn);
         let shear = shear_sine / shear_cosine;
         // The inverse of rotation · shear · scale: 1/scale · shear⁻¹ · rotation⁻¹.
-        let matrix = [
-            [(cosine + shear * sine) / scale, (sine - shear * cosine) / scale],
-            [-sine / scale, cosine / scale],
-        ];
+        let matrix =
+            [[(cosine + shear * sine) / scale, (sine - shear * cosine) / scale], [-sine / scale, cosine / scale]];
         Self { matrix, shift }
     }
 }
@@ -272,7 +276,10 @@ impl Lanes {
             let start = (y >> FRACTION) * columns + (x >> FRACTION);
             let four = &self.pixels[start..start + columns + 2];
             let both = (fx * fy + 128) >> 8;
-            *out = four[0] * (256 + both - fx - fy) + four[1] * (fx - both) + four[columns] * (fy - both) + four[columns + 1] * both;
+            *out = four[0] * (256 + both - fx - fy)
+                + four[1] * (fx - both)
+                + four[columns] * (fy - both)
+                + four[columns + 1] * both;
             // A step back is a wrapping addition.
             x = x.wrapping_add(step_x as usize);
             y = y.wrapping_add(step_y as usize);

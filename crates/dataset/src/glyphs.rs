@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Names of the ten classes, in the order of their labels.
-pub const CLASSES: [&str; 10] = ["ring", "cross", "triangle", "square", "zigzag", "spiral", "arrow", "tee", "fork", "wave"];
+pub const CLASSES: [&str; 10] =
+    ["ring", "cross", "triangle", "square", "zigzag", "spiral", "arrow", "tee", "fork", "wave"];
 
 /// Side of the images where no setting decides, in pixels.
 pub const DEFAULT_SIZE: usize = 28;
@@ -34,7 +35,9 @@ pub(crate) struct Glyphs {
 impl Glyphs {
     /// The images in order: labels go round the ten classes, so that every prefix is balanced.
     pub fn survey(&self) -> Survey {
-        let part = |part, count| (0..count as u32).map(move |index| Entry { part, label: index % 10, name: format!("glyph {index}").into() });
+        let part = |part, count| {
+            (0..count as u32).map(move |index| Entry { part, label: index % 10, name: format!("glyph {index}").into() })
+        };
         Survey {
             classes: CLASSES.map(String::from).to_vec(),
             entries: part(Part::Train, self.train_images).chain(part(Part::Test, self.test_images)).collect(),
@@ -249,7 +252,11 @@ mod tests {
         assert_ne!(SMALL.draw(0), SMALL.draw(3000));
         assert_eq!(Glyphs { channels: 3, size: 45, ..SMALL }.draw(1).len(), 3 * 45 * 45);
         let first = blake3::hash(&(0..10).flat_map(|position| SMALL.draw(position)).collect::<Vec<_>>());
-        assert_eq!(first.to_hex()[..16], *FIRST_TEN, "the drawing of glyphs changed: every stored result with them is void");
+        assert_eq!(
+            first.to_hex()[..16],
+            *FIRST_TEN,
+            "the drawing of glyphs changed: every stored result with them is void"
+        );
     }
 
     /// Pins the bytes: they must not change between versions or machines.
@@ -275,7 +282,8 @@ mod tests {
                 let image = glyphs.draw(position as u32);
                 // Each image to mean 0 and deviation 1: the linear classifier gets every help.
                 let mean = image.iter().map(|&p| f32::from(p)).sum::<f32>() / pixels as f32;
-                let deviation = (image.iter().map(|&p| (f32::from(p) - mean).powi(2)).sum::<f32>() / pixels as f32).sqrt().max(1.0);
+                let deviation =
+                    (image.iter().map(|&p| (f32::from(p) - mean).powi(2)).sum::<f32>() / pixels as f32).sqrt().max(1.0);
                 image.iter().map(|&p| (f32::from(p) - mean) / deviation).collect()
             })
             .collect();

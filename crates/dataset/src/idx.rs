@@ -49,13 +49,20 @@ impl Idx {
 
     fn parse(path: &Path, reader: &mut dyn Read, dimensions: usize, zipped: bool) -> Result<Self, DatasetError> {
         let failed = |error: std::io::Error| {
-            if zipped { DatasetError::file(path, format!("corrupt gzip: {error}")) } else { DatasetError::io("read", path, error) }
+            if zipped {
+                DatasetError::file(path, format!("corrupt gzip: {error}"))
+            } else {
+                DatasetError::io("read", path, error)
+            }
         };
         let mut header = Vec::new();
         reader.take(4 + 4 * dimensions as u64).read_to_end(&mut header).map_err(failed)?;
         let magic = [0, 0, 8, dimensions as u8];
         if header.len() < 4 {
-            return Err(DatasetError::file(path, format!("truncated: {} bytes, too few for an IDX header", header.len())));
+            return Err(DatasetError::file(
+                path,
+                format!("truncated: {} bytes, too few for an IDX header", header.len()),
+            ));
         }
         if header[..4] != magic {
             let found: Vec<String> = header[..4].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -71,20 +78,29 @@ impl Idx {
         if header.len() < 4 + 4 * dimensions {
             return Err(DatasetError::file(path, "truncated in the IDX header"));
         }
-        let sizes: Vec<usize> = header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
+        let sizes: Vec<usize> =
+            header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
         let expected = sizes
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .filter(|&bytes| bytes <= MAX_BYTES)
-            .ok_or_else(|| DatasetError::file(path, format!("corrupt IDX header: dimensions {sizes:?} are beyond all reason")))?;
+            .ok_or_else(|| {
+                DatasetError::file(path, format!("corrupt IDX header: dimensions {sizes:?} are beyond all reason"))
+            })?;
         let mut data = Vec::new();
         // One byte more than announced shows whether there is too much.
         reader.take(expected as u64 + 1).read_to_end(&mut data).map_err(failed)?;
         if data.len() < expected {
-            return Err(DatasetError::file(path, format!("truncated: {} of {expected} bytes for dimensions {sizes:?}", data.len())));
+            return Err(DatasetError::file(
+                path,
+                format!("truncated: {} of {expected} bytes for dimensions {sizes:?}", data.len()),
+            ));
         }
         if data.len() > expected {
-            return Err(DatasetError::file(path, format!("too long: more than the {expected} bytes of its dimensions {sizes:?}")));
+            return Err(DatasetError::file(
+                path,
+                format!("too long: more than the {expected} bytes of its dimensions {sizes:?}"),
+            ));
         }
         Ok(Self { dimensions: sizes, data })
     }
@@ -110,15 +126,21 @@ fn candidates(part: Part, labels: bool) -> Vec<String> {
 
 fn find(folder: &Path, part: Part, labels: bool) -> Result<PathBuf, DatasetError> {
     let names = candidates(part, labels);
-    names.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-        DatasetError::file(folder, format!("no {} here (nor {})", names[0], names[1..].join(", ")))
-    })
+    names
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| DatasetError::file(folder, format!("no {} here (nor {})", names[0], names[1..].join(", "))))
 }
 
 /// The four files of `folder`, in the order training images, training labels, test images, test labels.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     if !folder.is_dir() {
-        let reason = if folder.exists() { "not a folder; dataset.path must be the folder of the four IDX files" } else { "no such folder (dataset.path)" };
+        let reason = if folder.exists() {
+            "not a folder; dataset.path must be the folder of the four IDX files"
+        } else {
+            "no such folder (dataset.path)"
+        };
         return Err(DatasetError::file(folder, reason));
     }
     let mut paths = Vec::new();
@@ -158,13 +180,20 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
     let mut entries = Vec::new();
     let mut parts = Vec::new();
     let mut classes = 0;
-    for (part, [image_path, label_path]) in [(Part::Train, [&paths[0], &paths[1]]), (Part::Test, [&paths[2], &paths[3]])] {
+    for (part, [image_path, label_path]) in
+        [(Part::Train, [&paths[0], &paths[1]]), (Part::Test, [&paths[2], &paths[3]])]
+    {
         let images = Idx::read(image_path, 3)?;
         let labels = Idx::read(label_path, 1)?;
         if images.dimensions[0] != labels.dimensions[0] {
             return Err(DatasetError::file(
                 label_path,
-                format!("{} labels for the {} images of {}", labels.dimensions[0], images.dimensions[0], image_path.display()),
+                format!(
+                    "{} labels for the {} images of {}",
+                    labels.dimensions[0],
+                    images.dimensions[0],
+                    image_path.display()
+                ),
             ));
         }
         if images.data.is_empty() {
@@ -177,7 +206,10 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
             if usize::from(label) >= classes {
                 return Err(DatasetError::file(
                     label_path,
-                    format!("label {label} (image {index}) is out of range: the training part has the classes 0 to {}", classes - 1),
+                    format!(
+                        "label {label} (image {index}) is out of range: the training part has the classes 0 to {}",
+                        classes - 1
+                    ),
                 ));
             }
             entries.push(Entry { part, label: u32::from(label), name: image_path.join(index.to_string()) });
@@ -188,7 +220,11 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
     if train.dimensions[1..] != test.dimensions[1..] {
         return Err(DatasetError::file(
             &paths[2],
-            format!("images of {:?} pixels, but the training images have {:?}", &test.dimensions[1..], &train.dimensions[1..]),
+            format!(
+                "images of {:?} pixels, but the training images have {:?}",
+                &test.dimensions[1..],
+                &train.dimensions[1..]
+            ),
         ));
     }
     let classes = (0..classes).map(|class| class.to_string()).collect();
@@ -283,15 +319,43 @@ mod tests {
     #[test]
     fn refuses_with_one_clear_message_that_names_the_file() {
         let cases: [(&str, &str); 9] = [
-            (&refusal(|files| files[1].1 = idx(&[3, 1, 1], &[0; 3])), "train-labels-idx1-ubyte: not an IDX file of unsigned bytes in 1 dimension: it starts with 00 00 08 03, not 00 00 08 01"),
-            (&refusal(|files| { files[1].1.pop(); }), "train-labels-idx1-ubyte: truncated: 2 of 3 bytes for dimensions [3]"),
-            (&refusal(|files| files[1].1.push(0)), "train-labels-idx1-ubyte: too long: more than the 3 bytes of its dimensions [3]"),
-            (&refusal(|files| files[1].1 = vec![0, 0]), "train-labels-idx1-ubyte: truncated: 2 bytes, too few for an IDX header"),
+            (
+                &refusal(|files| files[1].1 = idx(&[3, 1, 1], &[0; 3])),
+                "train-labels-idx1-ubyte: not an IDX file of unsigned bytes in 1 dimension: it starts with 00 00 08 03, not 00 00 08 01",
+            ),
+            (
+                &refusal(|files| {
+                    files[1].1.pop();
+                }),
+                "train-labels-idx1-ubyte: truncated: 2 of 3 bytes for dimensions [3]",
+            ),
+            (
+                &refusal(|files| files[1].1.push(0)),
+                "train-labels-idx1-ubyte: too long: more than the 3 bytes of its dimensions [3]",
+            ),
+            (
+                &refusal(|files| files[1].1 = vec![0, 0]),
+                "train-labels-idx1-ubyte: truncated: 2 bytes, too few for an IDX header",
+            ),
             (&refusal(|files| files[0].1[14] ^= 0x55), "train-images-idx3-ubyte.gz: "),
-            (&refusal(|files| files[1].1 = idx(&[2], &[0, 1])), "train-labels-idx1-ubyte: 2 labels for the 3 images of "),
-            (&refusal(|files| files[1].1 = idx(&[3], &[0, 1, 200])), "train-labels-idx1-ubyte: label 200 (image 2) is out of range: no image has the label 2"),
-            (&refusal(|files| files[3].1 = gzip(&idx(&[1], &[2]))), "t10k-labels.idx1-ubyte.gz: label 2 (image 0) is out of range: the training part has the classes 0 to 1"),
-            (&refusal(|files| { files.remove(2); }), "no t10k-images-idx3-ubyte here (nor t10k-images-idx3-ubyte.gz, t10k-images.idx3-ubyte"),
+            (
+                &refusal(|files| files[1].1 = idx(&[2], &[0, 1])),
+                "train-labels-idx1-ubyte: 2 labels for the 3 images of ",
+            ),
+            (
+                &refusal(|files| files[1].1 = idx(&[3], &[0, 1, 200])),
+                "train-labels-idx1-ubyte: label 200 (image 2) is out of range: no image has the label 2",
+            ),
+            (
+                &refusal(|files| files[3].1 = gzip(&idx(&[1], &[2]))),
+                "t10k-labels.idx1-ubyte.gz: label 2 (image 0) is out of range: the training part has the classes 0 to 1",
+            ),
+            (
+                &refusal(|files| {
+                    files.remove(2);
+                }),
+                "no t10k-images-idx3-ubyte here (nor t10k-images-idx3-ubyte.gz, t10k-images.idx3-ubyte",
+            ),
         ];
         for (message, expected) in cases {
             assert!(message.contains(expected), "{message:?} should contain {expected:?}");
@@ -299,9 +363,19 @@ mod tests {
         let mut half = good();
         let length = half[0].1.len();
         half[0].1.truncate(length - 6);
-        assert!(survey(folder(&half).path()).unwrap_err().to_string().contains("train-images-idx3-ubyte.gz: corrupt gzip: "));
+        assert!(
+            survey(folder(&half).path())
+                .unwrap_err()
+                .to_string()
+                .contains("train-images-idx3-ubyte.gz: corrupt gzip: ")
+        );
         assert!(refusal(|files| files[2].1 = idx(&[u32::MAX; 3], &[])).contains("beyond all reason"));
-        assert!(refusal(|files| files[2].1 = idx(&[1, 1, 4], &[0; 4])).contains("images of [1, 4] pixels, but the training images have [2, 2]"));
-        assert!(survey(Path::new("no/such/folder")).unwrap_err().to_string().contains("no/such/folder: no such folder"));
+        assert!(
+            refusal(|files| files[2].1 = idx(&[1, 1, 4], &[0; 4]))
+                .contains("images of [1, 4] pixels, but the training images have [2, 2]")
+        );
+        assert!(
+            survey(Path::new("no/such/folder")).unwrap_err().to_string().contains("no/such/folder: no such folder")
+        );
     }
 }

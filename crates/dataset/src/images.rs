@@ -53,7 +53,9 @@ impl Feed for ImagesFeed {
         }
         archive::walk(&self.path, &mut |number, found, reader| match self.positions.get(&number) {
             None => Ok(true),
-            Some(&position) => Ok(sink(position, Payload::Encoded(archive::contents(&self.path.join(found.path), reader)?))),
+            Some(&position) => {
+                Ok(sink(position, Payload::Encoded(archive::contents(&self.path.join(found.path), reader)?)))
+            }
         })
     }
 }
@@ -129,10 +131,21 @@ impl<'a> Layout<'a> {
             }
             _ => PathBuf::new(),
         };
-        let top = |name: &str| usable.iter().any(|entry| entry.path.starts_with(wrapper.join(name)) && entry.path != wrapper.join(name));
+        let top = |name: &str| {
+            usable.iter().any(|entry| entry.path.starts_with(wrapper.join(name)) && entry.path != wrapper.join(name))
+        };
         let has_parts = top("train");
         let test_name = TEST_NAMES.into_iter().find(|name| has_parts && top(name));
-        Ok(Self { root, wrapper, has_parts, test_name, found, classes: Vec::new(), broken: Vec::new(), ignored_files: 0 })
+        Ok(Self {
+            root,
+            wrapper,
+            has_parts,
+            test_name,
+            found,
+            classes: Vec::new(),
+            broken: Vec::new(),
+            ignored_files: 0,
+        })
     }
 
     /// Part and path within the part.
@@ -207,7 +220,10 @@ impl<'a> Layout<'a> {
         let mut images = Vec::with_capacity(placed.len());
         for (part, class, number) in placed {
             let label = self.classes.binary_search(&class).map_err(|_| {
-                DatasetError::file(&self.root.join(&self.found[number].path), format!("class {class:?} is tested but has no training image"))
+                DatasetError::file(
+                    &self.root.join(&self.found[number].path),
+                    format!("class {class:?} is tested but has no training image"),
+                )
             })?;
             images.push(ImageFile { part, label: label as u32, number });
         }

@@ -62,16 +62,28 @@ impl Loader {
         if augment.crop.is_some_and(|side| side == 0 || side > room) {
             return Err(DatasetError::setting(
                 "augment.crop",
-                format!("must be between 1 and {room}: the images have {}×{} pixels, padding included", image.width + 2 * augment.pad, image.height + 2 * augment.pad),
+                format!(
+                    "must be between 1 and {room}: the images have {}×{} pixels, padding included",
+                    image.width + 2 * augment.pad,
+                    image.height + 2 * augment.pad
+                ),
             ));
         }
         if augment.cutout > sample.height.min(sample.width) {
-            return Err(DatasetError::setting("augment.cutout", format!("must be at most {}, the side of the sample", sample.height.min(sample.width))));
+            return Err(DatasetError::setting(
+                "augment.cutout",
+                format!("must be at most {}, the side of the sample", sample.height.min(sample.width)),
+            ));
         }
         if manifest.channels == 1 {
-            for (key, value) in [("augment.saturation", augment.saturation), ("augment.hue", augment.hue), ("augment.pca", augment.pca)] {
+            for (key, value) in
+                [("augment.saturation", augment.saturation), ("augment.hue", augment.hue), ("augment.pca", augment.pca)]
+            {
                 if value > 0.0 {
-                    return Err(DatasetError::setting(key, "needs colour images, but these are gray (dataset.color = \"rgb\" makes them so)"));
+                    return Err(DatasetError::setting(
+                        key,
+                        "needs colour images, but these are gray (dataset.color = \"rgb\" makes them so)",
+                    ));
                 }
             }
         }
@@ -114,7 +126,14 @@ impl Loader {
     ///
     /// # Panics
     /// If the slices are not of these sizes, or an index is out of range.
-    pub fn fill_training(&self, indices: &[u32], draw: &Draw<'_>, scratch: &mut Scratch, images: &mut [f32], targets: &mut [f32]) {
+    pub fn fill_training(
+        &self,
+        indices: &[u32],
+        draw: &Draw<'_>,
+        scratch: &mut Scratch,
+        images: &mut [f32],
+        targets: &mut [f32],
+    ) {
         assert_eq!(targets.len(), indices.len() * self.classes(), "targets must be [N, K]");
         assert_eq!(images.len(), indices.len() * self.sample_values(), "images must be [N, C, H, W]");
         let samples = images.chunks_exact_mut(self.sample_values()).zip(targets.chunks_exact_mut(self.classes()));
@@ -158,7 +177,14 @@ impl Loader {
     ///
     /// # Panics
     /// If a slice is too short, or `index` is out of range.
-    pub fn training_sample(&self, index: u32, draw: &Draw<'_>, scratch: &mut Scratch, image: &mut [f32], target: &mut [f32]) {
+    pub fn training_sample(
+        &self,
+        index: u32,
+        draw: &Draw<'_>,
+        scratch: &mut Scratch,
+        image: &mut [f32],
+        target: &mut [f32],
+    ) {
         self.distort(index, draw, &mut scratch.lanes, image);
         self.target(index, draw.label_smoothing, target);
         if self.augment.mixup <= 0.0 {
@@ -257,8 +283,7 @@ impl Loader {
 /// The normal distribution in 4096 equally likely steps, of deviation 1: a draw is a look-up.
 static QUANTILES: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let steps = 4096;
-    // Newton's method on the logistic-like density would need erf; summing the density is as exact and simpler: walk the
-    // distribution function up from the far tail and note where it passes each step's middle.
+    // Walks the distribution function up from the far tail and notes where it passes the middle of each step.
     let (start, width) = (-8.0, 1.0 / 1024.0);
     let density = |x: f64| exp(-0.5 * x * x - 0.5 * ln(std::f64::consts::TAU));
     let mut quantiles = Vec::with_capacity(steps);

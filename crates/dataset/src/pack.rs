@@ -59,7 +59,12 @@ pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) ->
         return Err(refusal(path, reason));
     }
     let path = folder.join(DATA);
-    let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(|error| DatasetError::io("create", &path, error))?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(|error| DatasetError::io("create", &path, error))?;
     let mut packer = Packer {
         job,
         file,
@@ -145,7 +150,8 @@ impl Packer<'_> {
         for chunk in chunks {
             let target = self.job.target;
             done += chunk.len() as u64;
-            let results: Vec<_> = chunk.into_par_iter().map(|(position, payload)| (position, work(payload, &target))).collect();
+            let results: Vec<_> =
+                chunk.into_par_iter().map(|(position, payload)| (position, work(payload, &target))).collect();
             self.write(results)?;
             progress(Progress { stage: Stage::Pack, done, total });
         }
@@ -219,7 +225,8 @@ impl Packer<'_> {
             }
         }
         self.file.set_len(placement.end).map_err(failed)?;
-        let labels: Vec<u8> = kept.iter().flat_map(|&position| i64::from(entries[position].label).to_le_bytes()).collect();
+        let labels: Vec<u8> =
+            kept.iter().flat_map(|&position| i64::from(entries[position].label).to_le_bytes()).collect();
         let train_images = kept.iter().filter(|&&position| entries[position].part == Part::Train).count();
         let channels = self.job.target.channels;
         self.broken.sort_by(|a, b| (&a.path, &a.reason).cmp(&(&b.path, &b.reason)));
@@ -262,7 +269,8 @@ impl Packer<'_> {
 
     /// Every class needs an image to learn from.
     fn check_classes(&self, kept: &[usize]) -> Result<(), DatasetError> {
-        let mut counts: BTreeMap<u32, usize> = (0..self.job.survey.classes.len() as u32).map(|label| (label, 0)).collect();
+        let mut counts: BTreeMap<u32, usize> =
+            (0..self.job.survey.classes.len() as u32).map(|label| (label, 0)).collect();
         for &position in kept {
             let entry = &self.job.survey.entries[position];
             if entry.part == Part::Train {
@@ -273,7 +281,10 @@ impl Packer<'_> {
             None => Ok(()),
             Some((&label, _)) => {
                 let class = &self.job.survey.classes[label as usize];
-                Err(DatasetError::file(self.job.path, format!("class {class:?} has no training image that can be read")))
+                Err(DatasetError::file(
+                    self.job.path,
+                    format!("class {class:?} has no training image that can be read"),
+                ))
             }
         }
     }
@@ -289,7 +300,12 @@ fn flush(file: &mut File, run: &mut Vec<u8>, end: u64) -> std::io::Result<()> {
 }
 
 /// BLAKE3 over classes, shape, labels and the hash of each image.
-pub(crate) fn fingerprint(classes: &[String], shape: [usize; 5], labels: &[u8], images: impl Iterator<Item = [u8; 32]>) -> String {
+pub(crate) fn fingerprint(
+    classes: &[String],
+    shape: [usize; 5],
+    labels: &[u8],
+    images: impl Iterator<Item = [u8; 32]>,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     for class in classes {
         hasher.update(&(class.len() as u64).to_le_bytes());

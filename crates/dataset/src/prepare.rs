@@ -75,8 +75,9 @@ pub fn prepare(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) ->
         }
     }
     std::fs::create_dir(&unfinished).map_err(|error| DatasetError::io("create", &unfinished, error))?;
-    let packed = build(settings, &identity, &unfinished, progress)
-        .and_then(|()| std::fs::rename(&unfinished, &entry).map_err(|error| DatasetError::io("rename", &unfinished, error)));
+    let packed = build(settings, &identity, &unfinished, progress).and_then(|()| {
+        std::fs::rename(&unfinished, &entry).map_err(|error| DatasetError::io("rename", &unfinished, error))
+    });
     if let Err(error) = packed {
         // The first error is the one to tell.
         let _ = std::fs::remove_dir_all(&unfinished);
@@ -92,7 +93,8 @@ pub fn prepare(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) ->
 /// Settings that no source can satisfy.
 pub fn find(settings: &Dataset, cache: &Path) -> Result<Option<Prepared>, DatasetError> {
     check(settings)?;
-    Ok(fingerprint::remembered(settings, cache)?.and_then(|identity| Prepared::open(&cache.join(key(settings, &identity))).ok()))
+    Ok(fingerprint::remembered(settings, cache)?
+        .and_then(|identity| Prepared::open(&cache.join(key(settings, &identity))).ok()))
 }
 
 /// Takes the file lock at `path`; it is released when the file is closed, also by the death of the process.
@@ -114,7 +116,10 @@ fn check(settings: &Dataset) -> Result<(), DatasetError> {
     if settings.source == Source::Glyphs {
         let most = settings.train_images.into_iter().chain(settings.test_images).max();
         if most.is_some_and(|images| images > MAX_GLYPHS) {
-            return Err(DatasetError::setting("dataset.train_images", format!("at most {MAX_GLYPHS} glyphs can be drawn")));
+            return Err(DatasetError::setting(
+                "dataset.train_images",
+                format!("at most {MAX_GLYPHS} glyphs can be drawn"),
+            ));
         }
         if settings.train_images.is_some_and(|images| images < glyphs::CLASSES.len()) {
             return Err(DatasetError::setting("dataset.train_images", "at least 10: one glyph of each class"));
@@ -159,7 +164,12 @@ fn key(settings: &Dataset, identity: &Identity) -> String {
 }
 
 /// Opens the source and packs it into `folder`.
-fn build(settings: &Dataset, identity: &Identity, folder: &Path, progress: &dyn Fn(Progress)) -> Result<(), DatasetError> {
+fn build(
+    settings: &Dataset,
+    identity: &Identity,
+    folder: &Path,
+    progress: &dyn Fn(Progress),
+) -> Result<(), DatasetError> {
     let path = source_path(settings);
     let (survey, feed) = open(settings)?;
     let side = match settings.source {

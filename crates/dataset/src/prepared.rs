@@ -43,8 +43,8 @@ impl Prepared {
     pub fn open(folder: &Path) -> Result<Self, DatasetError> {
         let manifest_path = folder.join(MANIFEST);
         let json = std::fs::read(&manifest_path).map_err(|error| DatasetError::io("read", &manifest_path, error))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&json).map_err(|error| DatasetError::file(&manifest_path, format!("corrupt manifest: {error}")))?;
+        let manifest: Manifest = serde_json::from_slice(&json)
+            .map_err(|error| DatasetError::file(&manifest_path, format!("corrupt manifest: {error}")))?;
         if manifest.format_version != FORMAT_VERSION {
             return Err(DatasetError::file(
                 &manifest_path,
@@ -56,7 +56,10 @@ impl Prepared {
         let length = file.metadata().map_err(|error| DatasetError::io("read", &data_path, error))?.len();
         let placement = Placement::of(&manifest);
         if length != placement.end {
-            return Err(DatasetError::file(&data_path, format!("corrupt: {length} bytes, the manifest implies {}", placement.end)));
+            return Err(DatasetError::file(
+                &data_path,
+                format!("corrupt: {length} bytes, the manifest implies {}", placement.end),
+            ));
         }
         let mut start = vec![0; HEADER_BYTES as usize];
         file.read_exact(&mut start).map_err(|error| DatasetError::io("read", &data_path, error))?;
@@ -69,7 +72,10 @@ impl Prepared {
             .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("chunks of eight")).min(u64::from(u32::MAX)) as u32)
             .collect();
         if let Some(label) = labels.iter().find(|&&label| label as usize >= manifest.classes.len()) {
-            return Err(DatasetError::file(&data_path, format!("corrupt: label {label} of {} classes", manifest.classes.len())));
+            return Err(DatasetError::file(
+                &data_path,
+                format!("corrupt: label {label} of {} classes", manifest.classes.len()),
+            ));
         }
         let (images, image_bytes) = (placement.images as usize, manifest.image_bytes());
         Ok(Self(Arc::new(Inner { folder: folder.to_path_buf(), manifest, labels, map, images, image_bytes })))
@@ -148,7 +154,10 @@ impl Prepared {
         if found == manifest.fingerprint {
             return Ok(());
         }
-        Err(DatasetError::file(&self.0.folder.join(DATA), "corrupt: the images do not have the manifest's fingerprint; delete the folder to prepare anew"))
+        Err(DatasetError::file(
+            &self.0.folder.join(DATA),
+            "corrupt: the images do not have the manifest's fingerprint; delete the folder to prepare anew",
+        ))
     }
 }
 

@@ -25,7 +25,13 @@ thread_local! {
 
 /// Scales the centre square of an image of interleaved channels to `side`, which is the same as scaling its short side to
 /// `side` and cutting out the centre. Bilinear with a support that grows when shrinking (antialiased), as in Pillow.
-pub(crate) fn square(pixels: &[u8], width: usize, height: usize, channels: usize, side: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn square(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+    side: usize,
+) -> Result<Vec<u8>, String> {
     let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let source = ImageRef::new(width as u32, height as u32, pixels, kind).map_err(|error| error.to_string())?;
     let mut scaled = Image::new(side as u32, side as u32, kind);
@@ -36,7 +42,9 @@ pub(crate) fn square(pixels: &[u8], width: usize, height: usize, channels: usize
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left as f64, top as f64, short as f64, short as f64)
         .use_alpha(false);
-    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut scaled, &options)).map_err(|error| error.to_string())?;
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize(&source, &mut scaled, &options))
+        .map_err(|error| error.to_string())?;
     Ok(scaled.into_vec())
 }
 

@@ -62,7 +62,12 @@ impl Counter {
     /// The stream of (`seed`, `purpose`, `epoch`, `sample`). Key: the seed's two halves; counter: block number, purpose,
     /// epoch, sample. A stream holds 2³⁴ draws of 32 bits.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, sample: u32) -> Self {
-        Self { key: [seed as u32, (seed >> 32) as u32], counter: [0, purpose as u32, epoch, sample], block: [0; 4], used: 4 }
+        Self {
+            key: [seed as u32, (seed >> 32) as u32],
+            counter: [0, purpose as u32, epoch, sample],
+            block: [0; 4],
+            used: 4,
+        }
     }
 
     /// 32 random bits.
@@ -205,7 +210,9 @@ mod tests {
         let draw = |seed, purpose, epoch, sample| Counter::new(seed, purpose, epoch, sample).bits64();
         let base = draw(1, Purpose::Crop, 2, 3);
         assert_eq!(base, draw(1, Purpose::Crop, 2, 3));
-        for other in [draw(1 << 32 | 1, Purpose::Crop, 2, 3), draw(2, Purpose::Crop, 2, 3), draw(1, Purpose::Flip, 2, 3)] {
+        for other in
+            [draw(1 << 32 | 1, Purpose::Crop, 2, 3), draw(2, Purpose::Crop, 2, 3), draw(1, Purpose::Flip, 2, 3)]
+        {
             assert_ne!(base, other);
         }
         assert_ne!(base, draw(1, Purpose::Crop, 3, 3));
@@ -220,7 +227,9 @@ mod tests {
             let mean = draws.iter().sum::<f64>() / draws.len() as f64;
             (mean, draws.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / draws.len() as f64)
         };
-        let near = |(mean, variance): (f64, f64), m: f64, v: f64| (mean - m).abs() < 0.02 && (variance - v).abs() < 0.02 * v.max(1.0);
+        let near = |(mean, variance): (f64, f64), m: f64, v: f64| {
+            (mean - m).abs() < 0.02 && (variance - v).abs() < 0.02 * v.max(1.0)
+        };
         assert!(near(moments((0..n).map(|_| rng.uniform()).collect()), 0.5, 1.0 / 12.0));
         assert!(near(moments((0..n).map(|_| f64::from(rng.uniform_f32())).collect()), 0.5, 1.0 / 12.0));
         assert!(near(moments((0..n).map(|_| rng.normal()).collect()), 0.0, 1.0));

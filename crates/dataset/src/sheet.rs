@@ -83,7 +83,11 @@ fn paste(sheet: &mut RgbImage, loader: &Loader, values: &[f32], place: &Place) {
     for y in 0..height * place.factor {
         for x in 0..width * place.factor {
             let at = y / place.factor * width + x / place.factor;
-            sheet.put_pixel((place.left + x) as u32, (place.top + y) as u32, Rgb([0, 1, 2].map(|channel| pixel(channel, at))));
+            sheet.put_pixel(
+                (place.left + x) as u32,
+                (place.top + y) as u32,
+                Rgb([0, 1, 2].map(|channel| pixel(channel, at))),
+            );
         }
     }
 }

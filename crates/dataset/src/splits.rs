@@ -104,7 +104,10 @@ mod tests {
         let groups = [(0..100).collect(), (100..130).collect(), (130..135).collect(), vec![135]];
         let (held, rest) = stratify(&groups, 0.1, 3, Purpose::Validation);
         assert_eq!(held.len(), 14);
-        let counts: Vec<usize> = groups.iter().map(|members: &Vec<u32>| held.iter().filter(|index| members.contains(index)).count()).collect();
+        let counts: Vec<usize> = groups
+            .iter()
+            .map(|members: &Vec<u32>| held.iter().filter(|index| members.contains(index)).count())
+            .collect();
         assert_eq!(counts, [10, 3, 1, 0]);
         let mut all: Vec<u32> = held.iter().chain(&rest).copied().collect();
         all.sort_unstable();

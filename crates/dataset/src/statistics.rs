@@ -94,9 +94,9 @@ fn eigen(mut a: [[f64; 3]; 3]) -> Principal {
             for row in &mut a {
                 (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
             }
-            for k in 0..3 {
-                (a[p][k], a[q][k]) = (cosine * a[p][k] - sine * a[q][k], sine * a[p][k] + cosine * a[q][k]);
-            }
+            let (upper, lower) = (a[p], a[q]);
+            a[p] = [0, 1, 2].map(|k| cosine * upper[k] - sine * lower[k]);
+            a[q] = [0, 1, 2].map(|k| sine * upper[k] + cosine * lower[k]);
             for row in &mut v {
                 (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
             }

@@ -63,7 +63,9 @@ fn each() -> Vec<(&'static str, Augment)> {
 fn equal_keys_give_equal_samples_and_other_keys_do_not() {
     let (_cache, prepared) = colored();
     for (name, augment) in each() {
-        let all = |seed, first| -> Vec<f32> { (first..first + 8).flat_map(|epoch| sample(&prepared, &augment, seed, epoch, 5)).collect() };
+        let all = |seed, first| -> Vec<f32> {
+            (first..first + 8).flat_map(|epoch| sample(&prepared, &augment, seed, epoch, 5)).collect()
+        };
         assert_eq!(all(1, 0), all(1, 0), "{name}");
         assert_ne!(all(1, 0), all(1, 8), "{name} must change with the epoch");
         assert_ne!(all(1, 0), all(2, 0), "{name} must change with the seed");
@@ -74,7 +76,8 @@ fn equal_keys_give_equal_samples_and_other_keys_do_not() {
 #[test]
 fn a_sample_does_not_depend_on_its_batch() {
     let (_cache, prepared) = colored();
-    let augment = Augment { pad: 2, flip: 0.5, rotation_degrees: 10.0, hue: 0.1, noise: 0.05, mixup: 0.3, ..Augment::default() };
+    let augment =
+        Augment { pad: 2, flip: 0.5, rotation_degrees: 10.0, hue: 0.1, noise: 0.05, mixup: 0.3, ..Augment::default() };
     let loader = Loader::new(&prepared, &augment).unwrap();
     let draw = Draw { seed: 4, epoch: 2, label_smoothing: 0.1, partners: &[7, 8, 9] };
     let fill = |indices: &[u32], scratch: &mut Scratch| {
@@ -154,7 +157,9 @@ fn a_crop_is_a_window_of_the_image_and_reaches_every_place() {
     for epoch in 0..200 {
         let crop = sample(&prepared, &augment, 5, epoch, 9);
         let matches = |top: usize, left: usize| {
-            (0..3).all(|c| (0..22).all(|y| crop[(c * 22 + y) * 22..][..22] == whole[(c * 24 + top + y) * 24 + left..][..22]))
+            (0..3).all(|c| {
+                (0..22).all(|y| crop[(c * 22 + y) * 22..][..22] == whole[(c * 24 + top + y) * 24 + left..][..22])
+            })
         };
         let places: Vec<_> = (0..9).map(|at| (at / 3, at % 3)).filter(|&(top, left)| matches(top, left)).collect();
         assert_eq!(places.len(), 1, "each crop lies in exactly one place");
@@ -251,7 +256,10 @@ fn colour_noise_has_mean_0_and_the_paper_s_spread() {
     let mean = shifts.iter().sum::<f64>() / shifts.len() as f64;
     let spread = (shifts.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / shifts.len() as f64).sqrt();
     let expected = 0.1 * principal.values[0];
-    assert!(mean.abs() < 0.1 * expected && (spread / expected - 1.0).abs() < 0.06, "{mean} ± {spread}, expected ± {expected}");
+    assert!(
+        mean.abs() < 0.1 * expected && (spread / expected - 1.0).abs() < 0.06,
+        "{mean} ± {spread}, expected ± {expected}"
+    );
 }
 
 #[test]
@@ -295,8 +303,11 @@ fn mixup_mixes_images_and_targets_by_the_same_share() {
         loader.training_sample(index, &draw, &mut Scratch::default(), &mut image, &mut target);
         let share = target[0];
         assert!((target[2] + share - 1.0).abs() < 1e-6, "labels 0 and 2");
-        let expected: Vec<f32> =
-            plain(&prepared, index).iter().zip(plain(&prepared, 22)).map(|(own, other)| share * own + (1.0 - share) * other).collect();
+        let expected: Vec<f32> = plain(&prepared, index)
+            .iter()
+            .zip(plain(&prepared, 22))
+            .map(|(own, other)| share * own + (1.0 - share) * other)
+            .collect();
         assert!(distance(&image, &expected) < 1e-5);
         shares.push(share);
     }

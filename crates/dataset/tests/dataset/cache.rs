@@ -40,7 +40,8 @@ fn the_file_is_safetensors() {
 fn settings_that_shape_the_images_make_a_new_entry() {
     let cache = tempfile::tempdir().unwrap();
     let first = prepare(&glyphs(), cache.path(), &|_| {}).unwrap();
-    let fingerprint = |settings: Dataset| prepare(&settings, cache.path(), &|_| {}).unwrap().manifest().fingerprint.clone();
+    let fingerprint =
+        |settings: Dataset| prepare(&settings, cache.path(), &|_| {}).unwrap().manifest().fingerprint.clone();
     let others = [
         fingerprint(Dataset { seed: 1, ..glyphs() }),
         fingerprint(Dataset { image_size: Some(29), ..glyphs() }),
@@ -53,7 +54,11 @@ fn settings_that_shape_the_images_make_a_new_entry() {
     }
     // How the images are split does not shape them.
     assert_eq!(fingerprint(Dataset { validation_fraction: 0.3, ..glyphs() }), first.manifest().fingerprint);
-    assert_eq!(fingerprint(Dataset { color: Some(Color::Gray), ..glyphs() }), first.manifest().fingerprint, "gray glyphs are the default");
+    assert_eq!(
+        fingerprint(Dataset { color: Some(Color::Gray), ..glyphs() }),
+        first.manifest().fingerprint,
+        "gray glyphs are the default"
+    );
 }
 
 #[test]
@@ -107,14 +112,21 @@ fn two_at_once_prepare_once() {
     });
     assert_eq!(results.iter().filter(|(_, packed)| *packed).count(), 1);
     assert!(results.iter().all(|(prepared, _)| prepared.manifest() == results[0].0.manifest()));
-    assert!(fs::read_dir(cache.path()).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().ends_with("unfinished")));
+    assert!(
+        fs::read_dir(cache.path()).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .ends_with("unfinished"))
+    );
 }
 
 #[test]
 fn what_a_killed_run_left_is_cleared() {
     let cache = tempfile::tempdir().unwrap();
     let (first, _) = packs(&glyphs(), cache.path());
-    let unfinished = first.folder().with_file_name(format!("{}.unfinished", first.folder().file_name().unwrap().to_string_lossy()));
+    let unfinished =
+        first.folder().with_file_name(format!("{}.unfinished", first.folder().file_name().unwrap().to_string_lossy()));
     fs::rename(first.folder(), &unfinished).unwrap();
     fs::write(unfinished.join("data.safetensors"), "half").unwrap();
     let (again, packed) = packs(&glyphs(), cache.path());
@@ -137,7 +149,9 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 fn impossible_settings_are_refused_by_key() {
     let cache = tempfile::tempdir().unwrap();
     let refusal = |settings: Dataset| prepare(&settings, cache.path(), &|_| {}).unwrap_err().to_string();
-    assert!(refusal(Dataset { image_size: Some(0), ..glyphs() }).starts_with("dataset.image_size: must be between 1 and"));
+    assert!(
+        refusal(Dataset { image_size: Some(0), ..glyphs() }).starts_with("dataset.image_size: must be between 1 and")
+    );
     assert!(refusal(Dataset { train_images: Some(9), ..glyphs() }).starts_with("dataset.train_images: at least 10"));
     assert_eq!(
         refusal(Dataset { source: plan::Source::Idx, ..glyphs() }),

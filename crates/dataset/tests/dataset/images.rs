@@ -69,8 +69,12 @@ fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -
     let settings = change(settings(&folder.path().join("set")));
     let prepared = prepare(&settings, &folder.path().join("cache"), &|_| {}).map_err(|error| error.to_string());
     if prepared.is_err() {
-        let left: Vec<_> = fs::read_dir(folder.path().join("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name == "sources" || name.to_string_lossy().ends_with(".lock")), "left behind: {left:?}");
+        let left: Vec<_> =
+            fs::read_dir(folder.path().join("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            left.iter().all(|name| name == "sources" || name.to_string_lossy().ends_with(".lock")),
+            "left behind: {left:?}"
+        );
     }
     prepared
 }
@@ -101,7 +105,8 @@ fn folder_and_archives_hold_the_same_whatever_their_order() {
     assert_eq!((manifest.train_images, manifest.test_images), (4, 2));
     assert_eq!(from_folder.labels(Part::Train), [0, 0, 1, 1]);
     assert!(is(from_folder.image(0), BLUE) && is(from_folder.image(3), RED) && is(from_folder.image(5), RED));
-    let mut shuffled: Files = files.iter().rev().map(|(name, bytes)| (format!("./wrapped/{name}"), bytes.clone())).collect();
+    let mut shuffled: Files =
+        files.iter().rev().map(|(name, bytes)| (format!("./wrapped/{name}"), bytes.clone())).collect();
     shuffled.push(("./wrapped/README.md".into(), b"about".to_vec()));
     shuffled.push(("./wrapped/train/red/.hidden.jpg".into(), b"x".to_vec()));
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +123,11 @@ fn folder_and_archives_hold_the_same_whatever_their_order() {
         let prepared = prepare(&settings(&path), &folder.path().join("cache"), &|_| {}).unwrap();
         assert_eq!(prepared.manifest().fingerprint, manifest.fingerprint);
         assert_eq!(prepared.manifest().ignored_files, 2);
-        assert!(dataset::find(&settings(&path), &folder.path().join("cache")).unwrap().is_some_and(|found| found.len() == 6));
+        assert!(
+            dataset::find(&settings(&path), &folder.path().join("cache"))
+                .unwrap()
+                .is_some_and(|found| found.len() == 6)
+        );
     }
 }
 
@@ -126,7 +135,10 @@ fn folder_and_archives_hold_the_same_whatever_their_order() {
 fn one_folder_of_classes_is_split_by_seed() {
     let mut files = Files::new();
     for (class, color) in [("red", RED), ("blue", BLUE)] {
-        files.extend((0..10u8).map(|n| (format!("{class}/{n}.png"), encode(&flat(8, 8, [color[0], color[1], n]), ImageFormat::Png))));
+        files.extend(
+            (0..10u8)
+                .map(|n| (format!("{class}/{n}.png"), encode(&flat(8, 8, [color[0], color[1], n]), ImageFormat::Png))),
+        );
     }
     let prepared = folder_of(&files, |settings| settings).unwrap();
     assert_eq!((prepared.manifest().train_images, prepared.manifest().test_images), (16, 4));
@@ -147,8 +159,16 @@ fn every_format_is_read() {
         ("bmp", encode(&red, ImageFormat::Bmp), RED),
         ("webp", encode(&red, ImageFormat::WebP), RED),
         ("png", encode(&red.to_rgb16().into(), ImageFormat::Png), RED),
-        ("png", encode(&DynamicImage::from(image::GrayImage::from_pixel(9, 9, image::Luma([77]))), ImageFormat::Png), [77; 3]),
-        ("jpg", encode(&DynamicImage::from(image::GrayImage::from_pixel(9, 9, image::Luma([77]))), ImageFormat::Jpeg), [77; 3]),
+        (
+            "png",
+            encode(&DynamicImage::from(image::GrayImage::from_pixel(9, 9, image::Luma([77]))), ImageFormat::Png),
+            [77; 3],
+        ),
+        (
+            "jpg",
+            encode(&DynamicImage::from(image::GrayImage::from_pixel(9, 9, image::Luma([77]))), ImageFormat::Jpeg),
+            [77; 3],
+        ),
         // Black of half opacity over white.
         ("png", encode(&half, ImageFormat::Png), [127; 3]),
         // The contents count, not the name.
@@ -180,7 +200,8 @@ fn exif_orientation_is_applied() {
     let mut image = image::RgbImage::from_pixel(16, 16, image::Rgb(RED));
     image.enumerate_pixels_mut().filter(|(x, ..)| *x >= 8).for_each(|(.., pixel)| *pixel = image::Rgb(BLUE));
     let plain = encode(&image.into(), ImageFormat::Jpeg);
-    let tiff = [b"Exif\0\0II*\0\x08\0\0\0\x01\0".as_slice(), &[0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let tiff =
+        [b"Exif\0\0II*\0\x08\0\0\0\x01\0".as_slice(), &[0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]].concat();
     let mut turned = vec![0xff, 0xd8, 0xff, 0xe1];
     turned.extend((tiff.len() as u16 + 2).to_be_bytes());
     turned.extend(tiff);
@@ -230,9 +251,12 @@ fn a_broken_file_is_refused_with_its_path_or_skipped_and_listed() {
     }
     // Skipping many at once leaves exactly the good set.
     let mut files = good();
-    files.extend(broken().into_iter().enumerate().map(|(n, (name, bytes, _))| {
-        (format!("{}/{name}", ["train/blue", "test/red", "train/red"][n % 3]), bytes)
-    }));
+    files.extend(
+        broken()
+            .into_iter()
+            .enumerate()
+            .map(|(n, (name, bytes, _))| (format!("{}/{name}", ["train/blue", "test/red", "train/red"][n % 3]), bytes)),
+    );
     let prepared = folder_of(&files, skipping).unwrap();
     assert_eq!(prepared.manifest().broken.len(), broken().len());
     assert_eq!(prepared.manifest().fingerprint, folder_of(&good(), skipping).unwrap().manifest().fingerprint);
@@ -257,7 +281,9 @@ fn hostile_layouts_get_one_clear_message() {
     assert!(text.contains("stray.jpg: an image outside of every class folder"), "{text}");
     let text = refusal(&|files| files.clear());
     assert!(text.contains("no such file or folder") || text.contains("no images found"), "{text}");
-    let text = refusal(&|files| files.iter_mut().for_each(|(name, _)| *name = name.replace(".jpg", ".txt").replace(".JPEG", ".md")));
+    let text = refusal(&|files| {
+        files.iter_mut().for_each(|(name, _)| *name = name.replace(".jpg", ".txt").replace(".JPEG", ".md"))
+    });
     assert!(text.contains("has no training image") || text.contains("no images found"), "{text}");
     let text = refusal(&|files| files.retain(|(name, _)| !name.starts_with("train/blue")));
     assert!(text.contains("class \"blue\""), "{text}");
@@ -279,7 +305,8 @@ fn hostile_archives_write_nothing_and_are_named() {
         fs::write(&path, bytes).unwrap();
         let cache = folder.path().join("deep/cache");
         let result = prepare(&Dataset { on_broken, ..settings(&path) }, &cache, &|_| {});
-        let names = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        let names =
+            |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
         assert_eq!(names(folder.path()), ["deep"], "nothing is written outside of the cache");
         assert_eq!(names(&folder.path().join("deep")).len(), 2);
         result.map(|prepared| (prepared.len(), prepared.manifest().broken.clone())).map_err(|error| error.to_string())

@@ -17,7 +17,12 @@ fn splits_are_disjoint_stratified_and_keyed_by_the_data_sets_seed() {
     let other = prepared.splits(&Dataset { seed: 9, ..glyphs() });
     assert_ne!(other.validation, splits.validation);
     // A limit takes images evenly from the classes.
-    let few = prepared.splits(&Dataset { train_images: Some(30), test_images: Some(10), validation_fraction: 0.0, ..glyphs() });
+    let few = prepared.splits(&Dataset {
+        train_images: Some(30),
+        test_images: Some(10),
+        validation_fraction: 0.0,
+        ..glyphs()
+    });
     let count = |indices: &[u32], class| indices.iter().filter(|&&index| prepared.label(index) == class).count();
     assert!((0..10).all(|class| count(&few.train, class) == 3 && count(&few.test, class) == 1));
     assert!(few.validation.is_empty());
@@ -77,7 +82,9 @@ fn label_smoothing_spreads_the_target() {
 fn impossible_augmentation_is_refused_by_key() {
     let (_cache, prepared) = prepared(&glyphs());
     let refusal = |augment: Augment| Loader::new(&prepared, &augment).unwrap_err().to_string();
-    assert!(refusal(Augment { crop: Some(29), ..Augment::default() }).starts_with("augment.crop: must be between 1 and 28"));
+    assert!(
+        refusal(Augment { crop: Some(29), ..Augment::default() }).starts_with("augment.crop: must be between 1 and 28")
+    );
     assert!(refusal(Augment { crop: Some(0), ..Augment::default() }).starts_with("augment.crop: "));
     assert!(refusal(Augment { cutout: 29, ..Augment::default() }).starts_with("augment.cutout: "));
     assert!(refusal(Augment { hue: 0.1, ..Augment::default() }).starts_with("augment.hue: needs colour images"));

@@ -26,13 +26,18 @@ fn prepared(settings: &Dataset) -> (tempfile::TempDir, Prepared) {
 /// Prepares and says whether any image was packed.
 fn packs(settings: &Dataset, cache: &Path) -> (Prepared, bool) {
     let packed = std::cell::Cell::new(false);
-    let prepared = dataset::prepare(settings, cache, &|progress| packed.set(packed.get() | (progress.stage == Stage::Pack))).unwrap();
+    let prepared =
+        dataset::prepare(settings, cache, &|progress| packed.set(packed.get() | (progress.stage == Stage::Pack)))
+            .unwrap();
     (prepared, packed.get())
 }
 
 /// The only prepared entry in the cache.
 fn entry(cache: &Path) -> PathBuf {
-    let mut folders = std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.join("manifest.json").is_file());
+    let mut folders = std::fs::read_dir(cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("manifest.json").is_file());
     let entry = folders.next().expect("an entry");
     assert!(folders.next().is_none(), "one entry only");
     entry

@@ -39,7 +39,10 @@ fn cifar_10_as_jpeg_files_in_an_archive() {
     let manifest = prepared.manifest();
     assert_eq!((manifest.train_images, manifest.test_images), (50_000, 10_000));
     assert_eq!((manifest.channels, manifest.height, manifest.width), (3, 32, 32));
-    assert_eq!(manifest.classes, ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]);
+    assert_eq!(
+        manifest.classes,
+        ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    );
     assert!(manifest.broken.is_empty());
     // What is known of CIFAR-10; compression to JPEG moves it a little.
     for (channel, (mean, deviation)) in [(0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616)].into_iter().enumerate() {
