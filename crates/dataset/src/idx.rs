@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 16 << 30;
 /// An IDX file of unsigned bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idx {
-    /// Sizes, the slowest first: [N] for labels, [N, H, W] for images.
+    /// Sizes, the slowest first: `[N]` for labels, `[N, H, W]` for images.
     pub dimensions: Vec<usize>,
     /// Elements in row-major order.
     pub data: Vec<u8>,

@@ -170,7 +170,7 @@ impl Loader {
         target[self.prepared.label(index) as usize] += 1.0 - label_smoothing;
     }
 
-    /// Writes one training image to `image` [C, H, W] and its target distribution to `target` [K].
+    /// Writes one training image to `image` [C, H, W] and its target distribution to `target` (K values).
     ///
     /// With mixup (Zhang et al. 2018) the sample is λ of itself and 1 − λ of a partner, as that looks in this epoch; λ is
     /// drawn from Beta(α, α) for each sample, partner and λ by the sample's own key.
