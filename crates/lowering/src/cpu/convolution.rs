@@ -1,7 +1,8 @@
-//! Convolutions as matrix products over gathered windows, one image a task.
+//! Convolutions as matrix products over gathered windows, a block of images a task.
 //!
-//! For an image x [C, H, W], `cols` [C·KH·KW, OH·OW] holds in each column the values under one window, so that
-//! y = w·cols, dw = dy·colsᵀ and dx = the scatter of wᵀ·dy.
+//! For images x [G, C, H, W], `cols` [C·KH·KW, G·OH·OW] holds in each column the values under one window, so that
+//! y = w·cols, dw = dy·colsᵀ and dx = the scatter of wᵀ·dy. Small maps are taken several at a time, so that the products
+//! are wide enough to be fast.
 
 use graph::operators::Convolution;
 
@@ -15,6 +16,9 @@ use super::{
     program::Kernel,
     simd,
 };
+
+/// Least columns of a matrix product, if the batch has as many.
+const WIDTH: usize = 256;
 
 /// Extents of one convolution.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +74,21 @@ impl Extents {
     fn window(&self) -> usize {
         self.c / self.groups * self.kh * self.kw
     }
-    /// Values of `cols` for one group.
+    /// Images that one matrix product takes. A function of the shapes alone.
+    fn block(&self) -> usize {
+        WIDTH.div_ceil(self.pixels()).min(self.images)
+    }
+    /// Values of `cols` for one group of a block.
     fn cols(&self) -> usize {
-        self.window() * self.pixels()
+        self.window() * self.block() * self.pixels()
+    }
+    /// Values of a block's outputs of one group, channels first.
+    fn gathered(&self) -> usize {
+        self.o / self.groups * self.block() * self.pixels()
+    }
+    /// Private memory for both; a block of one image needs no copy of its outputs.
+    fn private(&self) -> usize {
+        self.cols() + if self.block() > 1 { self.gathered() } else { 0 }
     }
     /// Values of all weights.
     fn weights(&self) -> usize {
@@ -91,10 +107,11 @@ impl Extents {
         first.min(end)..end
     }
 
-    /// Fills `cols` from the channels of one group.
-    fn gather(&self, x: &[f32], cols: &mut [f32]) {
-        let rows = cols.chunks_exact_mut(self.pixels());
+    /// Fills the columns of one image of `images` from the channels of one group.
+    fn gather(&self, x: &[f32], cols: &mut [f32], (image, images): (usize, usize)) {
+        let rows = cols.chunks_exact_mut(images * self.pixels());
         for (row, out) in rows.enumerate() {
+            let out = &mut out[image * self.pixels()..][..self.pixels()];
             let (c, ky, kx) = (row / (self.kh * self.kw), row / self.kw % self.kh, row % self.kw);
             let plane = &x[c * self.h * self.w..][..self.h * self.w];
             let (ys, xs) = (self.inside(ky, self.h, self.oh), self.inside(kx, self.w, self.ow));
@@ -119,9 +136,26 @@ impl Extents {
         }
     }
 
-    /// Adds `cols` back to the pixels that it was gathered from.
-    fn scatter(&self, cols: &[f32], x: &mut [f32]) {
-        for (row, values) in cols.chunks_exact(self.pixels()).enumerate() {
+    /// Copies the output gradients of one group of a block to [channels, images·pixels]; of one image they are so already.
+    fn gather_outputs<'a>(&self, dy: &'a [f32], group: usize, images: usize, room: &'a mut [f32]) -> &'a [f32] {
+        let (channels, pixels) = (self.o / self.groups, self.pixels());
+        let first = group * channels * pixels;
+        if images == 1 {
+            return &dy[first..first + channels * pixels];
+        }
+        for image in 0..images {
+            let planes = dy[image * self.output() + first..][..channels * pixels].chunks_exact(pixels);
+            for (plane, row) in planes.zip(room.chunks_exact_mut(images * pixels)) {
+                row[image * pixels..][..pixels].copy_from_slice(plane);
+            }
+        }
+        &room[..channels * images * pixels]
+    }
+
+    /// Adds the columns of one image of `images` back to the pixels that they were gathered from.
+    fn scatter(&self, cols: &[f32], x: &mut [f32], (image, images): (usize, usize)) {
+        for (row, values) in cols.chunks_exact(images * self.pixels()).enumerate() {
+            let values = &values[image * self.pixels()..][..self.pixels()];
             let (c, ky, kx) = (row / (self.kh * self.kw), row / self.kw % self.kh, row % self.kw);
             let (ys, xs) = (self.inside(ky, self.h, self.oh), self.inside(kx, self.w, self.ow));
             if xs.is_empty() {
@@ -157,27 +191,46 @@ impl Kernel for Forward {
         "convolution"
     }
     fn tasks(&self) -> usize {
-        self.e.images
+        self.e.images.div_ceil(self.e.block())
     }
     fn scratch(&self) -> usize {
-        self.e.cols()
+        self.e.private()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
-        let cols = &mut scratch[..e.cols()];
-        let image = &memory.read(self.x)[task * e.input()..][..e.input()];
-        let range = task * e.output()..(task + 1) * e.output();
+        let block = chunk(task, e.block(), e.images);
+        let (images, pixels, per_group) = (block.len(), e.pixels(), e.o / e.groups);
+        let (cols, room) = scratch[..e.private()].split_at_mut(e.cols());
+        let cols = &mut cols[..e.window() * images * pixels];
+        let x = &memory.read(self.x)[block.start * e.input()..block.end * e.input()];
+        let range = block.start * e.output()..block.end * e.output();
         let out = memory.write(self.y, range.clone());
-        let weights = memory.read(self.w);
-        let per_group = e.o / e.groups;
+        let (weights, biases) = (memory.read(self.w), memory.read(self.b));
         for group in 0..e.groups {
-            e.gather(&image[group * e.input() / e.groups..], cols);
+            for (image, x) in x.chunks_exact(e.input()).enumerate() {
+                e.gather(&x[group * e.input() / e.groups..], cols, (image, images));
+            }
             let w = Matrix::rows(&weights[group * per_group * e.window()..], e.window());
-            let y = &mut out[group * per_group * e.pixels()..][..per_group * e.pixels()];
-            multiply(y, e.pixels(), (per_group, e.window(), e.pixels()), w, Matrix::rows(cols, e.pixels()), false);
-        }
-        for (plane, &bias) in out.chunks_exact_mut(e.pixels()).zip(memory.read(self.b)) {
-            plane.iter_mut().for_each(|v| *v += bias);
+            let sizes = (per_group, e.window(), images * pixels);
+            let first = group * per_group * pixels;
+            let cols = Matrix::rows(cols, images * pixels);
+            let biases = &biases[group * per_group..][..per_group];
+            if images == 1 {
+                let y = &mut out[first..][..per_group * pixels];
+                multiply(y, pixels, sizes, w, cols, false);
+                for (plane, &bias) in y.chunks_exact_mut(pixels).zip(biases) {
+                    plane.iter_mut().for_each(|v| *v += bias);
+                }
+                continue;
+            }
+            let y = &mut room[..per_group * images * pixels];
+            multiply(y, images * pixels, sizes, w, cols, false);
+            for (image, out) in out.chunks_exact_mut(e.output()).enumerate() {
+                let planes = out[first..][..per_group * pixels].chunks_exact_mut(pixels);
+                for ((plane, row), &bias) in planes.zip(y.chunks_exact(images * pixels)).zip(biases) {
+                    plane.iter_mut().zip(&row[image * pixels..]).for_each(|(to, from)| *to = from + bias);
+                }
+            }
         }
         self.epilogue.apply(memory, out, range.start);
     }
@@ -214,25 +267,29 @@ impl Kernel for InputGrad {
         "convolution input gradient"
     }
     fn tasks(&self) -> usize {
-        self.e.images
+        self.e.images.div_ceil(self.e.block())
     }
     fn scratch(&self) -> usize {
-        self.e.cols()
+        self.e.private()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
-        let cols = &mut scratch[..e.cols()];
-        let dy = &memory.read(self.dy)[task * e.output()..][..e.output()];
-        let range = task * e.input()..(task + 1) * e.input();
+        let block = chunk(task, e.block(), e.images);
+        let (images, pixels, per_group) = (block.len(), e.pixels(), e.o / e.groups);
+        let (cols, room) = scratch[..e.private()].split_at_mut(e.cols());
+        let cols = &mut cols[..e.window() * images * pixels];
+        let dy = &memory.read(self.dy)[block.start * e.output()..block.end * e.output()];
+        let range = block.start * e.input()..block.end * e.input();
         let dx = memory.write(self.dx, range.clone());
         dx.fill(0.0);
         let weights = memory.read(self.w);
-        let per_group = e.o / e.groups;
         for group in 0..e.groups {
             let w = Matrix::columns(&weights[group * per_group * e.window()..], e.window());
-            let dy = Matrix::rows(&dy[group * per_group * e.pixels()..], e.pixels());
-            multiply(cols, e.pixels(), (e.window(), per_group, e.pixels()), w, dy, false);
-            e.scatter(cols, &mut dx[group * e.input() / e.groups..]);
+            let dy = Matrix::rows(e.gather_outputs(dy, group, images, room), images * pixels);
+            multiply(cols, images * pixels, (e.window(), per_group, images * pixels), w, dy, false);
+            for (image, dx) in dx.chunks_exact_mut(e.input()).enumerate() {
+                e.scatter(cols, &mut dx[group * e.input() / e.groups..], (image, images));
+            }
         }
         self.epilogue.apply(memory, dx, range.start);
     }
@@ -256,7 +313,7 @@ pub(super) fn input_grad(
     plan.push(InputGrad { e, w: x[0], dy: x[1], dx, epilogue }, &touches);
 }
 
-/// Weight gradients of a fixed part of the batch, summed image by image.
+/// Weight gradients of a fixed part of the batch, summed block by block.
 struct WeightGrad {
     e: Extents,
     x: Slot,
@@ -273,26 +330,32 @@ impl Kernel for WeightGrad {
         self.parts
     }
     fn scratch(&self) -> usize {
-        self.e.cols()
+        self.e.private()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
-        let cols = &mut scratch[..e.cols()];
+        let (all_cols, room) = scratch[..e.private()].split_at_mut(e.cols());
         let out = memory.write(self.partial, task * e.weights()..(task + 1) * e.weights());
         let (x, dy) = (memory.read(self.x), memory.read(self.dy));
-        let per_group = e.o / e.groups;
-        let size = e.images.div_ceil(self.parts);
-        let images = chunk(task, size, e.images);
-        if images.is_empty() {
+        let (pixels, per_group) = (e.pixels(), e.o / e.groups);
+        let part = chunk(task, e.images.div_ceil(self.parts), e.images);
+        if part.is_empty() {
             out.fill(0.0);
         }
-        for image in images.clone() {
+        for start in part.clone().step_by(e.block()) {
+            let block = start..(start + e.block()).min(part.end);
+            let images = block.len();
+            let cols = &mut all_cols[..e.window() * images * pixels];
+            let x = &x[block.start * e.input()..block.end * e.input()];
+            let dy = &dy[block.start * e.output()..block.end * e.output()];
             for group in 0..e.groups {
-                e.gather(&x[image * e.input() + group * e.input() / e.groups..], cols);
-                let dy = Matrix::rows(&dy[image * e.output() + group * per_group * e.pixels()..], e.pixels());
+                for (image, x) in x.chunks_exact(e.input()).enumerate() {
+                    e.gather(&x[group * e.input() / e.groups..], cols, (image, images));
+                }
+                let dy = Matrix::rows(e.gather_outputs(dy, group, images, room), images * pixels);
                 let dw = &mut out[group * per_group * e.window()..][..per_group * e.window()];
-                let cols = Matrix::columns(cols, e.pixels());
-                multiply(dw, e.window(), (per_group, e.pixels(), e.window()), dy, cols, image > images.start);
+                let sizes = (per_group, images * pixels, e.window());
+                multiply(dw, e.window(), sizes, dy, Matrix::columns(cols, images * pixels), start > part.start);
             }
         }
     }
