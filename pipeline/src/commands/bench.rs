@@ -18,9 +18,8 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         Network::Alexnet => ("alexnet", [3, 227, 227], 1000),
     };
     let mut overrides = vec![format!("model.architecture={name}"), format!("train.batch_size={}", bench.batch)];
-    if bench.model == Network::Alexnet {
-        overrides.push("model.stem=large".to_owned());
-    }
+    let color = if input[0] == 3 { "rgb" } else { "gray" };
+    overrides.extend([format!("dataset.image_size={}", input[1]), format!("dataset.color={color}")]);
     overrides.extend(bench.overrides.iter().cloned());
     let experiment = Experiment::parse("", "bench", &overrides)?;
     let settings = experiment.trials().into_iter().next().context("the overrides describe no trial")?.settings;

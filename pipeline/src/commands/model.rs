@@ -13,11 +13,27 @@ use crate::{
     output::{integer, rows, text},
 };
 
-fn settings(model: &str, overrides: &[String]) -> anyhow::Result<Settings> {
-    let experiment = if matches!(model, "lenet5" | "alexnet") {
-        let architecture = format!("model.architecture={model}");
-        let overrides: Vec<String> = [architecture].into_iter().chain(overrides.iter().cloned()).collect();
-        Experiment::parse("", "model", &overrides)?
+/// [C, H, W] that LeNet-5 was made for.
+const LENET5: [usize; 3] = [1, 28, 28];
+/// [C, H, W] that AlexNet was made for.
+const ALEXNET: [usize; 3] = [3, 227, 227];
+
+fn settings(model: &str, input: Option<[usize; 3]>, overrides: &[String]) -> anyhow::Result<Settings> {
+    let own = match model {
+        "lenet5" => Some(LENET5),
+        "alexnet" => Some(ALEXNET),
+        _ => None,
+    };
+    let experiment = if let Some(own) = own {
+        let [channels, height, width] = input.unwrap_or(own);
+        let color = if channels == 1 { "gray" } else { "rgb" };
+        let mut all = vec![
+            format!("model.architecture={model}"),
+            format!("dataset.image_size={}", height.min(width)),
+            format!("dataset.color={color}"),
+        ];
+        all.extend(overrides.iter().cloned());
+        Experiment::parse("", "model", &all)?
     } else if Path::new(model).exists() {
         Experiment::load(Path::new(model), overrides)?
     } else {
@@ -61,7 +77,7 @@ pub fn run(
     to: &Rows,
     global: &Global,
 ) -> anyhow::Result<Exit> {
-    let settings = settings(model, overrides)?;
+    let settings = settings(model, input, overrides)?;
     let prepared = if input.is_none() && Path::new(model).exists() {
         dataset::find(&settings.dataset, &data::cache(global)?)?
     } else {
@@ -73,15 +89,10 @@ pub fn run(
     });
     let (own_input, own_classes) = match (of_data, settings.model.architecture) {
         (Some(known), _) => known?,
-        (None, ::plan::Architecture::LeNet5) => ([1, 28, 28], 10),
-        (None, ::plan::Architecture::AlexNet) => ([3, 227, 227], 1000),
+        (None, ::plan::Architecture::LeNet5) => (LENET5, 10),
+        (None, ::plan::Architecture::AlexNet) => (ALEXNET, 1000),
     };
-    let mut settings_of_model = settings.model.clone();
-    if prepared.is_none() && !overrides.iter().any(|change| change.trim_start().starts_with("model.stem")) {
-        // The stem was resolved for the default data set's images; here the image is another.
-        settings_of_model.stem = None;
-    }
-    let network = Network::new(&settings_of_model, input.unwrap_or(own_input), classes.unwrap_or(own_classes))?;
+    let network = Network::new(&settings.model, input.unwrap_or(own_input), classes.unwrap_or(own_classes))?;
     let shape = |extents: &[usize]| extents.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
     let mut table: Vec<_> = network
         .layers

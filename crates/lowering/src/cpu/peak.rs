@@ -5,30 +5,29 @@ use std::{hint::black_box, time::Instant};
 use super::Workspace;
 
 /// Independent accumulators: enough to hide the latency of a multiply-add on two ports.
-const CHAINS: usize = 24;
+const CHAINS: usize = 16;
 
-/// Runs `rounds` of multiply-adds on each of 16 × `CHAINS` lanes held in registers. The loops unroll completely.
+/// Multiply-adds in `CHAINS` registers, written with intrinsics so that nothing else is measured.
 macro_rules! burn {
-    ($name:ident, $width:literal, $chains:literal, $features:literal) => {
+    ($name:ident, $features:literal, $set:ident, $fma:ident) => {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = $features)]
-        fn $name(rounds: u64) -> f32 {
-            let mut sums = [[1.0_f32; $width]; $chains];
-            let (a, b) = (black_box([0.999_f32; $width]), black_box([0.001_f32; $width]));
+        fn $name(rounds: u64) {
+            use std::arch::x86_64::{$fma, $set};
+            let (a, b) = ($set(black_box(0.999)), $set(black_box(0.001)));
+            let mut sums = [$set(1.0); CHAINS];
             for _ in 0..rounds {
-                for chain in &mut sums {
-                    for lane in 0..$width {
-                        chain[lane] = chain[lane].mul_add(a[lane], b[lane]);
-                    }
+                for sum in &mut sums {
+                    *sum = $fma(*sum, a, b);
                 }
             }
-            sums.iter().flatten().sum()
+            black_box(sums);
         }
     };
 }
 
-burn!(wide, 16, 24, "avx512f,avx512vl,avx512dq,fma");
-burn!(middle, 8, 12, "avx2,fma");
+burn!(wide, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps);
+burn!(middle, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps);
 
 /// One thread's share; returns the multiply-adds done.
 fn burn(rounds: u64) -> u64 {
@@ -40,14 +39,18 @@ fn burn(rounds: u64) -> u64 {
         {
             // SAFETY: the processor has the features, checked just above.
             #[expect(unsafe_code, reason = "a call into code compiled for more features")]
-            black_box(unsafe { wide(rounds) });
+            unsafe {
+                wide(rounds)
+            };
             return rounds * 16 * CHAINS as u64;
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has the features, checked just above.
             #[expect(unsafe_code, reason = "a call into code compiled for more features")]
-            black_box(unsafe { middle(rounds) });
-            return rounds * 8 * 12;
+            unsafe {
+                middle(rounds)
+            };
+            return rounds * 8 * CHAINS as u64;
         }
     }
     let mut sums = [1.0_f32; 4 * CHAINS];
@@ -63,7 +66,7 @@ fn burn(rounds: u64) -> u64 {
 
 /// Multiply-adds in registers on all threads of a workspace, in FLOP/s (two per multiply-add): the best of five trials.
 pub fn fma_peak(workspace: &mut Workspace) -> f64 {
-    const ROUNDS: u64 = 1_000_000;
+    const ROUNDS: u64 = 2_000_000;
     let threads = workspace.threads();
     (0..5)
         .map(|_| {
