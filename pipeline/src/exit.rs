@@ -24,9 +24,18 @@ pub fn code(end: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Bug) => 70,
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             2
         }
+    })
+}
+
+/// An error and its causes, but for those that it has told itself.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.is_empty() {
+        true => cause,
+        false if told.contains(&cause) => told,
+        false => format!("{told}: {cause}"),
     })
 }
 

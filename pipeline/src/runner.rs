@@ -13,8 +13,8 @@ use anyhow::Context;
 use dataset::Prepared;
 use plan::{Experiment, Trial};
 use store::{
-    Claim, EpochRow, EvaluationRow, ExperimentId, NewExperiment, NewTrial, Outcome, Provenance, RunId, RunStatus, Split, Store,
-    TrialState,
+    Claim, EpochRow, EvaluationRow, ExperimentId, NewExperiment, NewTrial, Outcome, Provenance, RunId, RunStatus,
+    Split, Store, StoreError, TrialState,
 };
 use sweep::{Ended, Queue, Tally};
 use train::{Event, Options, Sink, SinkError, Stop, TrainError};
@@ -78,6 +78,7 @@ pub struct Ready {
 /// database is touched.
 pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Result<Ready> {
     let experiment = Experiment::load(file, overrides)?;
+    check_database(&global.db)?;
     let mut known: Vec<(plan::Dataset, Prepared)> = Vec::new();
     let mut trials = Vec::new();
     for trial in experiment.trials() {
@@ -90,7 +91,8 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
                 prepared
             }
         };
-        let loader = dataset::Loader::new(&prepared, &trial.settings.augment).map_err(|error| data::in_file(error, file))?;
+        let loader =
+            dataset::Loader::new(&prepared, &trial.settings.augment).map_err(|error| data::in_file(error, file))?;
         let (c, h, w) = loader.input_size();
         let network = graph::Network::new(&trial.settings.model, [c, h, w], prepared.classes())
             .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
@@ -98,6 +100,21 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
         trials.push(Planned { trial, prepared, network, identity });
     }
     Ok(Ready { experiment, file: file.to_owned(), overrides: overrides.to_vec(), trials })
+}
+
+/// Refuses a place where no results can be kept, before hours go into preparing data.
+fn check_database(db: &Path) -> Result<(), StoreError> {
+    match Store::open_read_only(db) {
+        Err(StoreError::Missing { .. }) => match db.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                Err(StoreError::NoFolder { path: db.to_owned(), folder: folder.to_owned() })
+            }
+            _ => Ok(()),
+        },
+        // It is brought up to date when results are written.
+        Ok(_) | Err(StoreError::Older { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 impl Planned {
@@ -168,14 +185,21 @@ pub struct Redo {
 }
 
 /// Records the plan and runs what has not been run, `chosen` only if given.
-pub fn sweep(ready: &Ready, global: &Global, machine: Machine, redo: Redo, chosen: Option<&[usize]>) -> anyhow::Result<Swept> {
+pub fn sweep(
+    ready: &Ready,
+    global: &Global,
+    machine: Machine,
+    redo: Redo,
+    chosen: Option<&[usize]>,
+) -> anyhow::Result<Swept> {
     let stop = stop_on_interrupt()?;
     let store = Store::open(&global.db)?;
     let experiment = NewExperiment {
         name: ready.experiment.name.clone(),
         question: ready.experiment.question.clone(),
         file: ready.file.display().to_string(),
-        config_toml: std::fs::read_to_string(&ready.file).with_context(|| format!("cannot read {}", ready.file.display()))?,
+        config_toml: std::fs::read_to_string(&ready.file)
+            .with_context(|| format!("cannot read {}", ready.file.display()))?,
         command: provenance::command(),
     };
     let records: Vec<NewTrial> = ready.trials.iter().map(Planned::record).collect();
@@ -189,7 +213,9 @@ pub fn sweep(ready: &Ready, global: &Global, machine: Machine, redo: Redo, chose
         .trial_states(id)?
         .into_iter()
         .filter(|state| is_wanted(state))
-        .filter(|state| (redo.done && state.status == RunStatus::Done) || (redo.failed && state.status == RunStatus::Failed))
+        .filter(|state| {
+            (redo.done && state.status == RunStatus::Done) || (redo.failed && state.status == RunStatus::Failed)
+        })
         .map(|state| state.identity)
         .collect();
     store.again(id, &again.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -208,7 +234,9 @@ pub fn sweep(ready: &Ready, global: &Global, machine: Machine, redo: Redo, chose
         experiment: id,
         db: &global.db,
         wanted: &wanted,
-        config: provenance::words(std::iter::once(ready.file.display().to_string()).chain(ready.overrides.iter().cloned())),
+        config: provenance::words(
+            std::iter::once(ready.file.display().to_string()).chain(ready.overrides.iter().cloned()),
+        ),
         threads,
         process: format!("{}-{}", std::process::id(), started_ms()),
         active: Mutex::new(vec![None; jobs]),
@@ -308,7 +336,9 @@ impl<'a> Queue for TrialQueue<'a> {
             }
             let fingerprint = &planned.prepared.manifest().fingerprint;
             let provenance: Provenance = provenance::of_run(&self.config, self.threads, fingerprint);
-            if let Some(claim) = self.store.claim(self.experiment, &planned.identity, &self.worker(worker), LEASE, &provenance)? {
+            if let Some(claim) =
+                self.store.claim(self.experiment, &planned.identity, &self.worker(worker), LEASE, &provenance)?
+            {
                 self.set_active(worker, Some(claim.run));
                 return Ok(sweep::Claim::Job(Job { claim, planned }));
             }
@@ -382,20 +412,24 @@ impl Sink for Listener<'_> {
             }
             Event::Epoch(record) => {
                 let validation = record.validation.as_ref();
-                store.record_epoch(run, &worker, &EpochRow {
-                    epoch: record.epoch,
-                    learning_rate: record.learning_rate,
-                    train_loss: record.train_loss,
-                    train_penalty: record.train_penalty,
-                    train_top1: record.train_top1,
-                    train_top5: record.train_top5,
-                    validation_loss: validation.map(|v| v.loss),
-                    validation_top1: validation.map(|v| v.top1),
-                    validation_top5: validation.map(|v| v.top5),
-                    images_per_second: record.images_per_second,
-                    epoch_seconds: record.epoch_seconds,
-                    steps: record.steps,
-                })?;
+                store.record_epoch(
+                    run,
+                    &worker,
+                    &EpochRow {
+                        epoch: record.epoch,
+                        learning_rate: record.learning_rate,
+                        train_loss: record.train_loss,
+                        train_penalty: record.train_penalty,
+                        train_top1: record.train_top1,
+                        train_top5: record.train_top5,
+                        validation_loss: validation.map(|v| v.loss),
+                        validation_top1: validation.map(|v| v.top1),
+                        validation_top5: validation.map(|v| v.top5),
+                        images_per_second: record.images_per_second,
+                        epoch_seconds: record.epoch_seconds,
+                        steps: record.steps,
+                    },
+                )?;
                 self.completed = record.epoch;
                 let epochs = self.job.planned.trial.settings.train.epochs;
                 self.queue.progress.epoch(self.worker, &self.label, epochs, record);

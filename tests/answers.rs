@@ -1,0 +1,176 @@
+//! Questions to the results: `query`, `report`, `plan`.
+
+use std::sync::LazyLock;
+
+use store::Store;
+
+use crate::workplace::{DB, Workplace};
+
+const BOTH: &str = r#"
+name = "both"
+question = "Which one?"
+seeds = 2
+[dataset]
+train_images = 300
+test_images = 100
+[train]
+epochs = 2
+[variants.lenet5.model]
+architecture = "lenet5"
+[variants.alexnet.model]
+architecture = "alexnet"
+width = 0.0625
+"#;
+
+/// A finished sweep that these tests only ask.
+static DONE: LazyLock<Workplace> = LazyLock::new(|| {
+    let place = Workplace::with(BOTH);
+    place.run("sweep experiment.toml --no-report --quiet").exits(0);
+    place
+});
+
+#[test]
+fn sql_is_answered_in_every_format() {
+    let sql = "SELECT label, seed, test_top1, failure_kind FROM results ORDER BY label, seed";
+    let json = DONE.run_words(&["query", sql, "--format", "json"]).exits(0).json();
+    let rows = json.as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["test_top1"].is_f64() && row["seed"].is_i64() && row["failure_kind"].is_null()));
+
+    let csv = DONE.run_words(&["query", sql, "--format", "csv"]).exits(0);
+    let lines: Vec<&str> = csv.text().lines().collect();
+    assert_eq!((lines[0], lines.len()), ("label,seed,test_top1,failure_kind", 5));
+    let value: f64 = lines[1].split(',').nth(2).unwrap().parse().unwrap();
+    assert_eq!(value, rows[0]["test_top1"].as_f64().unwrap());
+
+    let markdown = DONE.run_words(&["query", sql, "--format", "markdown"]).exits(0);
+    assert!(markdown.text().starts_with("| label"), "{}", markdown.text());
+    assert_eq!(markdown.text().lines().count(), 6);
+
+    let table = DONE.run_words(&["query", sql]).exits(0);
+    assert!(table.text().lines().next().unwrap().starts_with("label"), "{}", table.text());
+
+    let parquet = DONE.run_words(&["query", sql, "--format", "parquet"]).exits(0).stdout;
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    let out = DONE.run_words(&["query", sql, "--format", "parquet", "--out", "rows.parquet"]).exits(0);
+    assert!(out.stdout.is_empty());
+    assert_eq!(std::fs::read(DONE.path("rows.parquet")).unwrap(), parquet);
+}
+
+#[test]
+fn a_query_takes_arguments_and_may_find_nothing() {
+    let counted = DONE.run_words(&[
+        "query",
+        "SELECT count(*) AS n FROM trials WHERE architecture = ?1",
+        "lenet5",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(counted.exits(0).json()[0]["n"], 2);
+    let none = DONE.run_words(&["query", "SELECT label FROM results WHERE seed = 99", "--format", "json"]).exits(0);
+    assert_eq!(none.json(), serde_json::json!([]));
+    for format in ["table", "csv", "markdown", "parquet"] {
+        let none = DONE.run_words(&["query", "SELECT label FROM results WHERE seed = 99", "--format", format]).exits(0);
+        assert!(!none.stdout.is_empty(), "the columns are there as {format}");
+    }
+}
+
+#[test]
+fn every_named_query_is_answered() {
+    for query in store::named::all() {
+        let arguments: &[&str] = match query.name {
+            "curve" => &["1"],
+            "compare" => &["lenet5", "alexnet"],
+            _ => &[],
+        };
+        let words = [&["query", query.name][..], arguments, &["--format", "json"]].concat();
+        let rows = DONE.run_words(&words).exits(0).json();
+        let expected = if query.name == "failed" { 0 } else { 1 };
+        assert!(rows.as_array().unwrap().len() >= expected, "{}: {rows}", query.name);
+        let usage = query.usage();
+        assert!(DONE.run("query --help").exits(0).text().contains(&usage), "help shows {usage}");
+    }
+    let curve = DONE.run("query curve 1 --format json").exits(0).json();
+    assert_eq!(curve.as_array().unwrap().len(), 2);
+    let best = DONE.run("query best both --format json").exits(0).json();
+    assert_eq!(best.as_array().unwrap().len(), 2, "one configuration of each network");
+}
+
+#[test]
+fn the_schema_explains_every_column_of_every_table() {
+    let listed = DONE.run("query --schema --format json").exits(0).json();
+    let listed = listed.as_array().unwrap();
+    let has = |table: &str, column: &str| {
+        listed.iter().any(|row| {
+            row["table"] == table && row["column"] == column && !row["description"].as_str().unwrap().is_empty()
+        })
+    };
+    let store = Store::open_read_only(DONE.path(DB)).unwrap();
+    let sql = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%' AND name NOT LIKE '_sqlx%'";
+    let tables = store.query(sql, &[]).unwrap().rows;
+    assert!(tables.len() >= 12, "{tables:?}");
+    for table in tables {
+        let table = table[0].to_string();
+        for column in store.query(&format!("SELECT * FROM {table} LIMIT 0"), &[]).unwrap().columns {
+            assert!(has(&table, &column.name), "{table}.{} is explained", column.name);
+        }
+    }
+}
+
+#[test]
+fn a_report_goes_where_it_is_asked_to_go() {
+    let report = DONE.run("report both --out pages/of/mine").exits(0);
+    assert!(report.text().contains("pages/of/mine/report.html"));
+    let markdown = std::fs::read_to_string(DONE.path("pages/of/mine/report.md")).unwrap();
+    assert!(markdown.contains("Which one?") && markdown.contains("61,706"), "{markdown}");
+}
+
+#[test]
+fn a_report_may_be_about_several_experiments() {
+    let place = Workplace::with(BOTH);
+    place.write("second.toml", BOTH.replace("\"both\"", "\"second\"").replace("epochs = 2", "epochs = 1"));
+    place.run("sweep experiment.toml --no-report").exits(0);
+    place.run("sweep second.toml --no-report").exits(0);
+    let report = place.run("report both second").exits(0);
+    assert!(place.path("reports/both+second/report.html").is_file(), "{}", report.text());
+}
+
+#[test]
+fn a_plan_shows_what_is_done_and_what_is_to_run() {
+    let place = Workplace::with(BOTH);
+    let plan = |line: &str| {
+        let plan = place.run(&format!("plan {line} --format json")).exits(0);
+        let status: Vec<String> =
+            plan.json().as_array().unwrap().iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect();
+        (status, plan)
+    };
+    let (status, fresh) = plan("experiment.toml");
+    assert_eq!(status, ["to run"; 4]);
+    assert!(fresh.stderr.contains("4 trials, 4 to run"), "{}", fresh.stderr);
+    assert!(!place.path(DB).exists() && !place.path("cache").exists(), "a plan writes nothing");
+    assert!(fresh.json()[0]["memory"].as_str().unwrap().ends_with("MB"), "memory is known before anything runs");
+
+    place.run("train experiment.toml --trial 1").exits(0);
+    let (status, _) = plan("experiment.toml");
+    assert_eq!(status, ["to run", "done", "to run", "to run"]);
+    place.run("sweep experiment.toml --no-report").exits(0);
+    let (status, done) = plan("experiment.toml");
+    assert_eq!(status, ["done"; 4]);
+    assert!(done.stderr.contains("4 trials, 0 to run"), "{}", done.stderr);
+    let (status, _) = plan("experiment.toml train.epochs=3");
+    assert_eq!(status, ["to run"; 4], "another number of epochs is another trial");
+}
+
+#[test]
+fn a_plan_shows_parameters_steps_and_the_rates_of_the_book() {
+    let place = Workplace::with("name = \"book\"\nseeds = 1\n[train]\nschedule = \"book\"\nepochs = 20\n");
+    let plan = place.run("plan experiment.toml --quiet --format json").exits(0);
+    assert_eq!(plan.stderr, "");
+    let row = &plan.json()[0];
+    assert_eq!(row["parameters"], 61706);
+    assert_eq!(row["epochs"], 20);
+    assert_eq!(row["learning_rates"], "0.0005×2 0.0002×3 0.00005×4 0.00001×11");
+    place.run("prepare experiment.toml").exits(0);
+    let row = place.run("plan experiment.toml --quiet --format json").exits(0).json()[0].clone();
+    assert_eq!(row["steps_per_epoch"], 85, "5,400 images in batches of 64");
+}

@@ -1,0 +1,15 @@
+//! The program as people use it: what is typed, what is printed, what is in the files afterwards.
+
+mod workplace;
+
+mod answers;
+mod bits;
+mod evaluation;
+mod failures;
+mod house;
+mod networks;
+mod real;
+mod refusals;
+mod resume;
+mod shell;
+mod sweeps;

@@ -1,0 +1,143 @@
+//! Sweeps that are killed, stopped or shared by several processes.
+#![cfg(unix)]
+
+use std::{
+    process::{Child, Command},
+    time::Duration,
+};
+
+use crate::workplace::{DB, Workplace, wait};
+
+/// Three trials of several epochs, each epoch long enough to be stopped within.
+const LONG: &str = r#"
+name = "long"
+seeds = 3
+[dataset]
+train_images = 600
+test_images = 100
+[augment]
+rotation_degrees = 5
+[model]
+dropout = 0.2
+[train]
+epochs = 4
+batch_size = 2
+learning_rate = 0.001
+momentum = 0.8
+"#;
+
+const FINISHED: &str = "SELECT r.run_id, r.finished_ms, r.train_seconds, e.epoch, e.recorded_ms, e.epoch_seconds \
+                        FROM runs AS r JOIN epochs AS e USING (run_id) WHERE r.status = 'done' ORDER BY r.run_id, e.epoch";
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// What the same trials come to when nobody disturbs them.
+fn undisturbed(place: &Workplace) -> String {
+    place.run("sweep experiment.toml --no-report --db undisturbed.db --jobs 2 --threads 1").exits(0);
+    place.metrics("undisturbed.db")
+}
+
+#[test]
+fn a_killed_sweep_goes_on_where_it_was() {
+    let place = Workplace::with(LONG);
+    let expected = undisturbed(&place);
+    let mut sweep = place.start("sweep experiment.toml --no-report --jobs 1 --threads 1");
+    place.wait_for(DB, "SELECT count(*) FROM epochs", 6, &mut sweep);
+    sweep.kill().unwrap();
+    assert_eq!(wait(sweep).code, None, "it was killed in the middle");
+    let finished = place.rows(DB, FINISHED);
+    assert_eq!(finished.len(), 4, "one trial was done");
+    let checkpointed = "SELECT e.run_id, e.epoch, e.recorded_ms FROM epochs AS e JOIN runs AS r USING (run_id) \
+                        WHERE r.run_id <= 2 AND e.epoch <= coalesce(r.checkpoint_epoch, 0) ORDER BY 1, 2";
+    let kept = place.rows(DB, checkpointed);
+
+    let second = place.run("sweep experiment.toml --no-report --jobs 1 --threads 1").exits(0);
+    assert!(second.stderr.contains("3 of 3 trials done (1 of them before)"), "{}", second.stderr);
+    let after = place.rows(DB, FINISHED);
+    assert_eq!(after[..4], finished, "what was done is as it was");
+    let now = place.rows(DB, checkpointed);
+    assert!(
+        kept.iter().all(|row| now.contains(row)),
+        "epochs before the checkpoint were not done twice: {kept:?} {now:?}"
+    );
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 3, "no trial has a second run");
+    assert_eq!(place.count(DB, "SELECT claims FROM runs WHERE run_id = 1"), 1);
+    assert_eq!(place.count(DB, "SELECT claims FROM runs WHERE run_id = 2"), 2);
+    assert_eq!(place.metrics(DB), expected);
+}
+
+#[test]
+fn an_interrupted_sweep_stops_within_the_epoch_and_goes_on_to_the_same_bits() {
+    let place = Workplace::with(LONG);
+    let expected = undisturbed(&place);
+    let mut sweep = place.start("sweep experiment.toml --no-report --jobs 1 --threads 1");
+    place.wait_for(DB, "SELECT count(*) FROM epochs", 1, &mut sweep);
+    std::thread::sleep(Duration::from_millis(30));
+    signal(&sweep, "-INT");
+    let stopped = wait(sweep).exits(130);
+    assert!(stopped.stderr.contains("the same command goes on"), "{}", stopped.stderr);
+    assert!(stopped.stdout.is_empty(), "no report of what is not finished");
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE status = 'interrupted'"), 1);
+    let progress = progress(&place, "results.runs/1/checkpoint.safetensors");
+    assert!(progress["completed_steps"].as_u64().unwrap() > 0, "stopped within an epoch: {progress}");
+
+    let plan = place.run("plan experiment.toml --format json --quiet").exits(0).json();
+    assert_eq!(plan[0]["status"], "to go on");
+    let second = place.run("sweep experiment.toml --no-report --jobs 2 --threads 1").exits(0);
+    assert!(!second.stderr.contains("seed=1: epoch 1/4"), "the first epoch is not done twice: {}", second.stderr);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 3);
+    assert_eq!(place.metrics(DB), expected);
+}
+
+/// What a checkpoint says of itself: a safetensors file opens with the length of its header, which is JSON.
+fn progress(place: &Workplace, file: &str) -> serde_json::Value {
+    let bytes = std::fs::read(place.path(file)).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    serde_json::from_str(header["__metadata__"]["progress"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn a_sweep_that_is_stopped_again_and_again_comes_to_the_same_bits() {
+    let place = Workplace::with(LONG);
+    let expected = undisturbed(&place);
+    for round in 0_u32.. {
+        let sweep = place.start("sweep experiment.toml --no-report --jobs 2 --threads 1");
+        std::thread::sleep(Duration::from_millis(300 + 70 * u64::from(round)));
+        signal(&sweep, "-TERM");
+        let stopped = wait(sweep);
+        match stopped.code {
+            Some(0) => break,
+            Some(130) => assert!(round < 100, "the sweep never ends"),
+            // Before it listened to signals.
+            None => {}
+            Some(_) => drop(stopped.exits(130)),
+        }
+    }
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE status = 'done'"), 3);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 3);
+    assert_eq!(place.metrics(DB), expected);
+}
+
+#[test]
+fn two_processes_share_a_sweep() {
+    let place = Workplace::with(&LONG.replace("seeds = 3", "seeds = 6").replace("epochs = 4", "epochs = 2"));
+    let sweeps = [(); 2].map(|()| place.start("sweep experiment.toml --jobs 1 --threads 1"));
+    for sweep in sweeps {
+        let sweep = wait(sweep).exits(0);
+        assert!(sweep.stderr.contains("6 of 6 trials done"), "{}", sweep.stderr);
+        assert!(sweep.text().contains("report: "));
+    }
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 6);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE status = 'done' AND claims = 1 AND attempt = 1"), 6);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM epochs"), 12);
+    assert_eq!(place.count(DB, "SELECT count(DISTINCT worker) FROM runs"), 2, "both did some");
+    let html = std::fs::read_to_string(place.path("reports/long/report.html")).unwrap();
+    assert!(html.trim_end().ends_with("</html>"), "the report is whole");
+    let metrics = place.metrics(DB);
+    place.run("sweep experiment.toml --no-report --db alone.db").exits(0);
+    assert_eq!(metrics, place.metrics("alone.db"));
+}
