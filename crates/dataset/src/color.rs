@@ -32,10 +32,15 @@ pub(crate) struct Normalizer {
 
 impl Normalizer {
     pub fn new(manifest: &Manifest) -> Self {
+        Self::of(&manifest.mean, &manifest.std)
+    }
+
+    /// By the mean and the deviation of each channel, in units of the full range.
+    pub fn of(mean: &[f64], std: &[f64]) -> Self {
         let pick = |values: &[f64], channel: usize| values.get(channel).or(values.first()).copied().unwrap_or(0.0);
-        let mean = [0, 1, 2].map(|channel| pick(&manifest.mean, channel));
+        let mean = [0, 1, 2].map(|channel| pick(mean, channel));
         let scale = [0, 1, 2].map(|channel| {
-            let deviation = pick(&manifest.std, channel);
+            let deviation = pick(std, channel);
             if deviation > 1e-6 { 1.0 / deviation } else { 1.0 }
         });
         Self { mean, scale }
