@@ -134,6 +134,12 @@ fn max_grad_planes(p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     }
 }
 
+/// The first `pairs` pairs of a row.
+#[inline(always)]
+fn pairs(row: &[f32], pairs: usize) -> &[[f32; 2]] {
+    &row.as_chunks::<2>().0[..pairs]
+}
+
 dispatch! {
     /// Mean of each window.
     fn average_planes(p: &Planes, x: &[f32], y: &mut [f32]) {
@@ -141,6 +147,15 @@ dispatch! {
         let share = 1.0 / (size * size) as f32;
         for (x, y) in x.chunks_exact(p.input()).zip(y.chunks_exact_mut(p.output())) {
             for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
+                if (size, stride) == (2, 2) {
+                    // Most windows are so; pairs of pixels vectorize where strided ones do not.
+                    let upper = pairs(&x[2 * oy * p.w..][..p.w], p.ow);
+                    let lower = pairs(&x[(2 * oy + 1) * p.w..][..p.w], p.ow);
+                    for ((value, a), b) in line.iter_mut().zip(upper).zip(lower) {
+                        *value = ((a[0] + a[1]) + (b[0] + b[1])) * share;
+                    }
+                    continue;
+                }
                 line.fill(0.0);
                 for ky in 0..size {
                     let row = &x[(oy * stride + ky) * p.w..][..p.w];
@@ -164,6 +179,14 @@ dispatch! {
         dx.fill(0.0);
         for (dy, dx) in dy.chunks_exact(p.output()).zip(dx.chunks_exact_mut(p.input())) {
             for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
+                if (size, stride) == (2, 2) {
+                    for row in dx[2 * oy * p.w..][..2 * p.w].chunks_exact_mut(p.w) {
+                        for (pair, value) in row.as_chunks_mut::<2>().0[..p.ow].iter_mut().zip(line) {
+                            *pair = [value * share; 2];
+                        }
+                    }
+                    continue;
+                }
                 for ky in 0..size {
                     let row = &mut dx[(oy * stride + ky) * p.w..][..p.w];
                     for kx in 0..size {
