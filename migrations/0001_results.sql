@@ -70,8 +70,8 @@ CREATE TABLE runs (
     started_ms        INTEGER, -- [ms since 1970-01-01 UTC] when a worker took it up first
     finished_ms       INTEGER, -- [ms since 1970-01-01 UTC] when it was done, failed or interrupted
     checkpoint_epoch  INTEGER, -- [epochs] epochs that were complete when the newest checkpoint was written; NULL: none was
-    checkpoint        TEXT, -- [path] the newest checkpoint while it runs, the weights of the best epoch when it is done
-    best_epoch        INTEGER, -- [epoch] epoch whose weights were tested, chosen on the validation part; from 1
+    checkpoint        TEXT, -- [path] the newest checkpoint while it runs, the weights of the tested epoch when it is done
+    tested_epoch        INTEGER, -- [epoch] epoch whose weights were tested: the last; from 1
     train_seconds     REAL, -- [s] wall-clock time of training and validation, without preparation and test
     peak_memory_bytes INTEGER, -- [bytes] largest resident memory of the process
     failure_kind      TEXT, -- [name] what kind of failure it was: not-finite, panic, memory, time, io, ...
@@ -161,7 +161,7 @@ CREATE VIEW results (
     status,
     reused, -- INTEGER [0 or 1] 1: run on behalf of another experiment
     epochs, -- INTEGER [epochs] epochs recorded so far
-    best_epoch,
+    tested_epoch,
     train_loss,
     train_top1,
     validation_loss,
@@ -205,7 +205,7 @@ SELECT
     r.status,
     r.experiment_id IS NOT NULL AND r.experiment_id <> p.experiment_id,
     (SELECT coalesce(max(n.epoch), 0) FROM epochs AS n WHERE n.run_id = r.run_id),
-    r.best_epoch,
+    r.tested_epoch,
     e.train_loss,
     e.train_top1,
     e.validation_loss,
@@ -232,7 +232,7 @@ JOIN experiments AS x ON x.experiment_id = p.experiment_id
 JOIN trials AS t ON t.identity = p.identity
 LEFT JOIN runs AS r ON r.run_id =
     (SELECT s.run_id FROM runs AS s WHERE s.identity = p.identity ORDER BY s.status = 'done' DESC, s.attempt DESC LIMIT 1)
-LEFT JOIN epochs AS e ON e.run_id = r.run_id AND e.epoch = r.best_epoch
+LEFT JOIN epochs AS e ON e.run_id = r.run_id AND e.epoch = r.tested_epoch
 LEFT JOIN evaluations AS v ON v.run_id = r.run_id AND v.split = 'test'
 WHERE p.position IS NOT NULL;
 
@@ -303,7 +303,7 @@ CREATE VIEW comparison (
     test_top5_mean, -- REAL [fraction] mean of test_top5
     test_loss_mean, -- REAL [nats per image] mean of test_loss
     test_loss_sd, -- REAL [nats per image] sample standard deviation of test_loss; NULL: fewer than two seeds
-    generalization_gap, -- REAL [fraction] mean of train_top1 at the best epoch, as trained, minus test_top1
+    generalization_gap, -- REAL [fraction] mean of train_top1 at the tested epoch, as trained, minus test_top1
     train_seconds_mean, -- REAL [s] mean of train_seconds
     train_seconds_sd, -- REAL [s] sample standard deviation of train_seconds; NULL: fewer than two seeds
     peak_memory_bytes -- largest of the seeds

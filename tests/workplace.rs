@@ -177,7 +177,7 @@ impl Workplace {
                  FROM runs AS r JOIN epochs AS e USING (run_id) WHERE {NEWEST} ORDER BY 1, 2"
             ),
             format!(
-                "SELECT r.identity, v.split, v.epoch, v.loss, v.top1, v.top5, v.images, p.classes, r.best_epoch, r.status \
+                "SELECT r.identity, v.split, v.epoch, v.loss, v.top1, v.top5, v.images, p.classes, r.tested_epoch, r.status \
                  FROM runs AS r JOIN evaluations AS v USING (run_id) JOIN predictions AS p USING (run_id, split) \
                  WHERE {NEWEST} ORDER BY 1, 2"
             ),

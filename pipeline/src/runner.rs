@@ -243,6 +243,7 @@ pub fn sweep(
         progress: progress::Sweep::new(global.quiet, jobs, states.len(), done, epochs),
         over: AtomicUsize::new(done),
         trials: states.len(),
+        waited: AtomicBool::new(false),
         stop,
     };
     let ended = AtomicBool::new(false);
@@ -276,6 +277,8 @@ struct TrialQueue<'a> {
     progress: progress::Sweep,
     over: AtomicUsize,
     trials: usize,
+    /// Whether it was said that there is nothing to do but wait.
+    waited: AtomicBool,
     stop: &'static Stop,
 }
 
@@ -344,6 +347,10 @@ impl<'a> Queue for TrialQueue<'a> {
             }
             elsewhere |= state.worker.is_none_or(|holder| !holder.starts_with(&self.process));
         }
+        if elsewhere && !self.waited.swap(true, SeqCst) {
+            let lease_s = LEASE.as_secs();
+            self.progress.line(&format!("waiting for trials of another process; a dead one's are free within {lease_s} s"));
+        }
         Ok(if elsewhere { sweep::Claim::Wait } else { sweep::Claim::Empty })
     }
 
@@ -357,7 +364,7 @@ impl<'a> Queue for TrialQueue<'a> {
         let (outcome, ended) = match result {
             Ok(train::Outcome::Finished(summary)) => {
                 let outcome = Outcome::Done {
-                    best_epoch: summary.best_epoch.unwrap_or(completed),
+                    tested_epoch: completed,
                     checkpoint: summary.weights.map(|path| path.display().to_string()),
                     train_seconds: summary.train_seconds,
                     peak_memory_bytes: provenance::peak_memory_bytes(),

@@ -29,7 +29,7 @@ pub struct Configuration<'a> {
     pub done: Vec<&'a Run>,
     /// Runs that have not finished.
     pub unfinished: usize,
-    /// Validation accuracy at each run's best epoch.
+    /// Validation accuracy at each run's last epoch.
     pub validation: Option<Estimate>,
     /// Test accuracy.
     pub test: Option<Estimate>,
@@ -54,7 +54,7 @@ impl<'a> Configuration<'a> {
     /// Lowest last training loss stands in for validation where nothing was validated.
     fn score(&self) -> (f64, f64) {
         let training = self.estimate(|run| run.epochs.last().map(|epoch| epoch.train_loss));
-        let loss = self.estimate(|run| run.best_epoch().and_then(|epoch| epoch.validation_loss)).or(training);
+        let loss = self.estimate(|run| run.tested_epoch().and_then(|epoch| epoch.validation_loss)).or(training);
         (
             self.validation.map_or(f64::NEG_INFINITY, |estimate| estimate.mean),
             loss.map_or(f64::NEG_INFINITY, |estimate| -estimate.mean),

@@ -94,7 +94,7 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
                 },
                 error,
                 provenance,
-                chosen_epoch: run.best_epoch,
+                chosen_epoch: run.tested_epoch,
                 wall_seconds: run.train_seconds,
                 peak_memory_bytes: run.peak_memory_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
                 epochs: epochs.remove(&run.run.0).unwrap_or_default(),

@@ -178,7 +178,7 @@ impl Predictions {
 impl Run {
     /// The epoch that validation chose: the trainer's word, else highest validation accuracy, then lowest validation loss, then the earliest.
     /// Where nothing was validated, the last.
-    pub fn best_epoch(&self) -> Option<&Epoch> {
+    pub fn tested_epoch(&self) -> Option<&Epoch> {
         if let Some(chosen) = self.chosen_epoch.and_then(|chosen| self.epochs.iter().find(|e| e.epoch == chosen)) {
             return Some(chosen);
         }
@@ -194,18 +194,18 @@ impl Run {
 
     /// Validation accuracy at the epoch that validation chooses.
     pub fn validation_top1(&self) -> Option<f64> {
-        self.best_epoch().and_then(|epoch| epoch.validation_top1)
+        self.tested_epoch().and_then(|epoch| epoch.validation_top1)
     }
 
     /// Training less validation accuracy at the epoch that validation chooses.
     pub fn generalization_gap(&self) -> Option<f64> {
-        let best = self.best_epoch()?;
+        let best = self.tested_epoch()?;
         Some(best.train_top1 - best.validation_top1?)
     }
 
     /// Training accuracy at the epoch that validation chooses less test accuracy.
     pub fn test_gap(&self) -> Option<f64> {
-        Some(self.best_epoch()?.train_top1 - self.test?.top1)
+        Some(self.tested_epoch()?.train_top1 - self.test?.top1)
     }
 
     /// Time of training and validation, in seconds: the trainer's word, else the sum over the epochs.

@@ -90,7 +90,7 @@ fn fill(store: &Store, size: &Size, fail: &[i64], wait: &[i64]) {
         let predicted = study.predictions.get(&run.id).map(|predictions| predictions.predicted.as_slice());
         store.record_evaluation(claim.run, "w", &row, predicted).unwrap();
         let outcome = Outcome::Done {
-            best_epoch: run.best_epoch().unwrap().epoch,
+            tested_epoch: run.tested_epoch().unwrap().epoch,
             checkpoint: None,
             train_seconds: run.train_seconds().unwrap(),
             peak_memory_bytes: run.peak_memory_bytes.unwrap(),

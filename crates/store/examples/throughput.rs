@@ -130,7 +130,7 @@ fn work(store: &Store, id: ExperimentId, epochs: u32, write: Write) -> Result<()
                 store.record_evaluation(claim.run, "w", &test, None)?;
             }
         }
-        let outcome = Outcome::Done { best_epoch: 1, checkpoint: None, train_seconds: 1.0, peak_memory_bytes: 0 };
+        let outcome = Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: 1.0, peak_memory_bytes: 0 };
         store.finish(claim.run, "w", &outcome)?;
     }
     assert_eq!(count, TRIALS, "every trial once");

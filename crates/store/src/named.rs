@@ -100,7 +100,7 @@ ORDER BY experiment, network_a, network_b, key",
         summary: "every trial in the order of the plan, with where it stands and what came of it",
         parameters: &[EXPERIMENT],
         sql: "\
-SELECT experiment, label, run_id AS run, coalesce(status, 'queued') AS status, reused, epochs, best_epoch, validation_top1,
+SELECT experiment, label, run_id AS run, coalesce(status, 'queued') AS status, reused, epochs, tested_epoch, validation_top1,
        test_top1, test_loss, train_seconds
 FROM results
 WHERE ?1 IS NULL OR experiment = ?1

@@ -54,17 +54,17 @@ pub struct RunRow {
     pub claims: u32,
     /// Epochs recorded.
     pub epochs: u32,
-    /// Epoch whose weights were tested, chosen on the validation part; from 1.
-    pub best_epoch: Option<u32>,
-    /// Loss over the training part in the best epoch, as trained.
+    /// Epoch whose weights were tested: the last; from 1.
+    pub tested_epoch: Option<u32>,
+    /// Loss over the training part in the tested epoch, as trained.
     pub train_loss: Option<f64>,
-    /// Accuracy over the training part in the best epoch, as trained.
+    /// Accuracy over the training part in the tested epoch, as trained.
     pub train_top1: Option<f64>,
-    /// Loss over the validation part after the best epoch.
+    /// Loss over the validation part after the tested epoch.
     pub validation_loss: Option<f64>,
-    /// Accuracy over the validation part after the best epoch.
+    /// Accuracy over the validation part after the tested epoch.
     pub validation_top1: Option<f64>,
-    /// Top-5 accuracy over the validation part after the best epoch.
+    /// Top-5 accuracy over the validation part after the tested epoch.
     pub validation_top5: Option<f64>,
     /// Loss over the test part.
     pub test_loss: Option<f64>,
@@ -84,7 +84,7 @@ pub struct RunRow {
     pub started_ms: Option<i64>,
     /// When it ended, in milliseconds since 1970-01-01 UTC.
     pub finished_ms: Option<i64>,
-    /// Weights of the best epoch, or the newest checkpoint of a run that is not done.
+    /// Weights of the tested epoch, or the newest checkpoint of a run that is not done.
     pub checkpoint: Option<String>,
     /// What kind of failure it was.
     pub failure_kind: Option<String>,

@@ -64,8 +64,8 @@ pub enum Outcome {
     /// Complete.
     Done {
         /// Epoch whose weights were tested, from 1.
-        best_epoch: u32,
-        /// File of the weights of the best epoch, where they were kept.
+        tested_epoch: u32,
+        /// File of the weights of the tested epoch, where they were kept.
         checkpoint: Option<String>,
         /// Wall-clock time of training and validation, in seconds.
         train_seconds: f64,
@@ -216,18 +216,18 @@ impl Store {
         self.write(async |connection| {
             let result = match outcome {
                 Outcome::Done {
-                    best_epoch,
+                    tested_epoch,
                     checkpoint,
                     train_seconds,
                     peak_memory_bytes,
                 } => {
-                    sqlx::query("UPDATE runs SET status = 'done', best_epoch = ?4, checkpoint = ?5, train_seconds = ?6, peak_memory_bytes = ?7, lease_until_ms = NULL, finished_ms = ?3
+                    sqlx::query("UPDATE runs SET status = 'done', tested_epoch = ?4, checkpoint = ?5, train_seconds = ?6, peak_memory_bytes = ?7, lease_until_ms = NULL, finished_ms = ?3
                          WHERE run_id = ?1 AND worker = ?2 AND status = 'running'",
                     )
                     .bind(run)
                     .bind(worker)
                     .bind(now_ms)
-                    .bind(best_epoch)
+                    .bind(tested_epoch)
                     .bind(checkpoint)
                     .bind(train_seconds)
                     .bind(integer("the memory", *peak_memory_bytes)?)

@@ -189,7 +189,7 @@ fn processes_killed_at_random_lose_and_repeat_nothing() {
                     Err(error) => panic!("{error}"),
                 }
             }
-            let outcome = Outcome::Done { best_epoch: 1, checkpoint: None, train_seconds: 0.0, peak_memory_bytes: 0 };
+            let outcome = Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: 0.0, peak_memory_bytes: 0 };
             match store.finish(claim.run, &name, &outcome) {
                 Ok(()) => assert!(!late),
                 Err(store::StoreError::LeaseLost { .. } | store::StoreError::NotRunning { .. }) => {}

@@ -46,7 +46,7 @@ fn compared() -> (tempfile::TempDir, Store, ExperimentId) {
         };
         store.record_evaluation(claim.run, "w", &test, None).unwrap();
         let outcome =
-            Outcome::Done { best_epoch: 1, checkpoint: None, train_seconds: 10.0 + seed, peak_memory_bytes: 1 };
+            Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: 10.0 + seed, peak_memory_bytes: 1 };
         store.finish(claim.run, "w", &outcome).unwrap();
     }
     (folder, store, id)
@@ -98,7 +98,7 @@ fn deviations_keep_their_digits() {
         for sign in [-1.0, 1.0] {
             let run = store.claim_next(id, "w", LEASE, &provenance()).unwrap().unwrap().run;
             let outcome =
-                Outcome::Done { best_epoch: 1, checkpoint: None, train_seconds: sign * spread, peak_memory_bytes: 0 };
+                Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: sign * spread, peak_memory_bytes: 0 };
             store.finish(run, "w", &outcome).unwrap();
         }
         let table =

@@ -25,7 +25,7 @@ fn a_run_comes_back_as_it_was_written() {
         EvaluationRow { split: Split::Test, epoch: 2, loss: 0.1, top1: 0.75, top5: 1.0, images: 4, seconds: 0.5 };
     store.record_evaluation(claim.run, "w", &test, Some(&[0, 9, 65535, 256])).unwrap();
     let outcome = Outcome::Done {
-        best_epoch: 2,
+        tested_epoch: 2,
         checkpoint: Some("runs/1/best.safetensors".into()),
         train_seconds: 12.5,
         peak_memory_bytes: 1 << 33,
@@ -39,7 +39,7 @@ fn a_run_comes_back_as_it_was_written() {
     assert_eq!(run.label, "trial 0");
     assert_eq!(run.network, "alexnet");
     assert_eq!(run.status, RunStatus::Done);
-    assert_eq!((run.best_epoch, run.epochs, run.attempts), (Some(2), 3, 1));
+    assert_eq!((run.tested_epoch, run.epochs, run.attempts), (Some(2), 3, 1));
     assert_eq!(run.validation_top1, rows[1].validation_top1);
     assert_eq!(run.train_top1, Some(rows[1].train_top1));
     assert_eq!((run.test_top1, run.test_images), (Some(0.75), Some(4)));

@@ -325,7 +325,7 @@ fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
                 if c.settings.is_empty() { "–".to_owned() } else { c.settings.clone() },
                 format!("{}{missing}", c.done.len()),
                 accuracy(c.validation).replace(" (n = 1, no interval)", ""),
-                mean_of(c, |run| run.best_epoch()?.validation_loss)
+                mean_of(c, |run| run.tested_epoch()?.validation_loss)
                     .map_or_else(|| "–".to_owned(), |l| significant(l, 3)),
                 mean_of(c, Run::generalization_gap).map_or_else(|| "–".to_owned(), points),
                 mean_of(c, Run::train_seconds).map_or_else(|| "–".to_owned(), seconds),

@@ -100,7 +100,7 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             })
             .collect();
         let mut caption = format!(
-            "Validation accuracy at each run's best epoch against {axis_title}: mean over seeds, bars of one standard \
+            "Validation accuracy at each run's last epoch against {axis_title}: mean over seeds, bars of one standard \
              deviation."
         );
         if many {
