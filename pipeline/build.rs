@@ -9,6 +9,9 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // Tracked files that differ from the commit: the results are not that commit's alone.
+    let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    let commit = if dirty { format!("{commit}-dirty") } else { commit };
     println!("cargo::rustc-env=PIPELINE_COMMIT={commit}");
     for path in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", path]) {

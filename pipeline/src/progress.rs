@@ -14,6 +14,11 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates of this file are valid").progress_chars("━╸─")
 }
 
+/// A loss in few characters, also one that grows without bounds.
+fn loss(value: f64) -> String {
+    if value.abs() < 1e4 { format!("{value:.4}") } else { format!("{value:.3e}") }
+}
+
 /// A bar of one's own; hidden when quiet or not in a terminal.
 pub fn bar(quiet: bool, total: u64, label: &str, bytes: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -75,18 +80,19 @@ impl Sweep {
         let bar = &self.workers[worker];
         bar.set_length(u64::from(at.epochs) * u64::from(at.steps));
         bar.set_position(u64::from(at.epoch - 1) * u64::from(at.steps) + u64::from(at.step));
-        bar.set_message(format!("epoch {}/{} loss {:.4} {:.0} images/s", at.epoch, at.epochs, at.loss, images_per_second));
+        bar.set_message(format!("epoch {}/{} loss {} {:.0} images/s", at.epoch, at.epochs, loss(at.loss), images_per_second));
     }
 
     /// An epoch is done.
     pub fn epoch(&self, worker: usize, label: &str, epochs: u32, record: &EpochRecord) {
         self.total.inc(1);
         let validation = record.validation.as_ref().map_or_else(String::new, |v| format!(" validation {:.4}", v.top1));
-        let EpochRecord { epoch, train_loss, images_per_second, .. } = record;
-        self.workers[worker].set_message(format!("epoch {epoch}/{epochs} loss {train_loss:.4}{validation}"));
+        let EpochRecord { epoch, images_per_second, .. } = record;
+        let train_loss = loss(record.train_loss);
+        self.workers[worker].set_message(format!("epoch {epoch}/{epochs} loss {train_loss}{validation}"));
         if self.plain {
             eprintln!(
-                "[{}/{} epochs] {label}: epoch {epoch}/{epochs} loss {train_loss:.4}{validation} {images_per_second:.0} images/s",
+                "[{}/{} epochs] {label}: epoch {epoch}/{epochs} loss {train_loss}{validation} {images_per_second:.0} images/s",
                 self.total.position(),
                 self.epochs,
             );

@@ -129,7 +129,8 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
     }
     rows(&["trial", "label", "parameters", "epochs", "steps_per_epoch", "learning_rates", "memory", "status"], &table, to)?;
     if !global.quiet {
-        eprintln!("{}: {} trials, {waiting} to run", plan.name, trials.len());
+        let noun = if trials.len() == 1 { "trial" } else { "trials" };
+        eprintln!("{}: {} {noun}, {waiting} to run", plan.name, trials.len());
         if unprepared {
             eprintln!(
                 "the data set is not prepared yet, so what has been run is not known: pipeline prepare {}",
