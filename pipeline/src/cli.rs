@@ -129,24 +129,11 @@ pub enum Command {
         machine: Machine,
     },
     /// Evaluate a run's final weights on a split of its own or another data set
-    Evaluate {
-        /// Number of the run (`pipeline query trials`)
-        run: i64,
-        /// Which images
-        #[arg(long, value_enum, default_value_t = Split::Test)]
-        split: Split,
-        /// Take the images of this experiment file instead of the run's own
-        #[arg(long, value_name = "FILE")]
-        data: Option<PathBuf>,
-        /// Overrides of the run's (or the file's) settings, such as dataset.path=FOLDER
-        #[arg(value_name = "KEY=VALUE")]
-        overrides: Vec<String>,
-        #[command(flatten)]
-        rows: Rows,
-        /// Threads
-        #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
-        threads: usize,
-    },
+    Evaluate(Evaluate),
+    /// Say what image files show: the most probable classes
+    Predict(Predict),
+    /// Write a run's network for other programs: safetensors, ONNX, and a card that describes it
+    Export(Export),
     /// Ask the results database, in SQL or by a named query
     #[command(after_help = named_queries())]
     Query {
@@ -195,6 +182,86 @@ pub enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Evaluate weights on images.
+#[derive(Clone, Debug, Args)]
+pub struct Evaluate {
+    /// Number of the run (`pipeline query trials`)
+    pub run: i64,
+    /// Which images
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub split: Split,
+    /// Take the images of this experiment file instead of the run's own
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Overrides of the run's (or the file's) settings, such as dataset.path=FOLDER
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Average the probabilities of ten views: corners and centre, and mirrored
+    #[arg(long)]
+    pub ten_crop: bool,
+    /// Precision, recall and F1 of each class and the most confused pairs too
+    #[arg(long)]
+    pub details: bool,
+    /// Write the confusion matrix as CSV: a row for each true class, a column for each predicted one
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Option<PathBuf>,
+    /// How rows are printed.
+    #[command(flatten)]
+    pub rows: Rows,
+    /// Threads [default: one per core]
+    #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+}
+
+/// Classify image files.
+#[derive(Clone, Debug, Args)]
+pub struct Predict {
+    /// Number of a run (`pipeline query trials`), or a weights file of this program
+    #[arg(value_name = "RUN|WEIGHTS")]
+    pub network: String,
+    /// Image files: JPEG, PNG, BMP or WebP
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// How many classes of each image, the most probable first
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
+    /// How rows are printed.
+    #[command(flatten)]
+    pub rows: Rows,
+    /// Threads [default: one per core]
+    #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+}
+
+/// Write a network for other programs.
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// Number of a run (`pipeline query trials`), or a weights file of this program
+    #[arg(value_name = "RUN|WEIGHTS")]
+    pub network: String,
+    /// Folder for weights.safetensors, model.onnx and card.json
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Names of the tensors in weights.safetensors
+    #[arg(long, value_enum, default_value_t = Names::Layers)]
+    pub names: Names,
+    /// Draw the filters of conv1 into a PNG
+    #[arg(long, value_name = "PNG")]
+    pub filters: Option<PathBuf>,
+    /// Write sample.safetensors too: N noise images and the logits that this program computes from them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub sample: Option<u16>,
+}
+
+/// What tensors are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Names {
+    /// conv1.weight … fc8.bias
+    Layers,
+    /// features.0.weight … classifier.6.bias, where torchvision's AlexNet computes the same
+    Torchvision,
 }
 
 /// Measure training steps.

@@ -9,6 +9,8 @@ pub enum Exit {
     Fine,
     /// The command did its work, but trials failed; they are recorded.
     TrialsFailed,
+    /// Some of what was given could not be used, which has been told; the rest is done.
+    BadInput,
     /// Stopped from the terminal; the same command goes on.
     Interrupted,
     /// A panic of the program, which has told about itself.
@@ -19,6 +21,7 @@ pub enum Exit {
 pub fn code(end: anyhow::Result<Exit>) -> ExitCode {
     ExitCode::from(match end {
         Ok(Exit::Fine) => 0,
+        Ok(Exit::BadInput) => 2,
         Ok(Exit::TrialsFailed) => 3,
         Ok(Exit::Interrupted) => 130,
         Ok(Exit::Bug) => 70,

@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod provenance;
 mod runner;
+mod trained;
 
 use std::process::ExitCode;
 

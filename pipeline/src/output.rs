@@ -19,18 +19,57 @@ impl From<Format> for report::Format {
     }
 }
 
-/// Prints rows as asked.
-pub fn rows(columns: &[&str], values: &[Vec<Cell>], to: &Rows) -> anyhow::Result<()> {
+/// Rows under their columns.
+pub struct Table<'a> {
+    /// Key of the table where several are printed as one JSON object.
+    pub name: &'a str,
+    /// Names of the columns.
+    pub columns: &'a [&'a str],
+    /// Values, as many in each row as there are columns.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+fn render(columns: &[&str], values: &[Vec<Cell>], format: Format) -> anyhow::Result<Vec<u8>> {
     let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-    let bytes = report::export_table(&columns, values, to.format.into())?;
+    Ok(report::export_table(&columns, values, format.into())?)
+}
+
+fn emit(bytes: &[u8], to: &Rows) -> anyhow::Result<()> {
     match &to.out {
         Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display())),
         None => {
             let mut out = std::io::stdout().lock();
-            out.write_all(&bytes)?;
+            out.write_all(bytes)?;
             Ok(out.flush()?)
         }
     }
+}
+
+/// Prints rows as asked.
+pub fn rows(columns: &[&str], values: &[Vec<Cell>], to: &Rows) -> anyhow::Result<()> {
+    emit(&render(columns, values, to.format)?, to)
+}
+
+/// Prints tables as asked: one as [`rows`] does, several apart by an empty line or, as JSON, as one object.
+pub fn tables(tables: &[Table], to: &Rows) -> anyhow::Result<()> {
+    if let [table] = tables {
+        return rows(table.columns, &table.rows, to);
+    }
+    let mut out = Vec::new();
+    for (i, table) in tables.iter().enumerate() {
+        let json = to.format == Format::Json;
+        match (json, i) {
+            (true, _) => write!(out, "{}{}: ", if i == 0 { "{" } else { ",\n" }, serde_json::to_string(table.name)?)?,
+            (false, 0) => {}
+            (false, _) => out.push(b'\n'),
+        }
+        let bytes = render(table.columns, &table.rows, to.format)?;
+        out.extend_from_slice(if json { bytes.trim_ascii_end() } else { &bytes });
+    }
+    if to.format == Format::Json {
+        out.extend_from_slice(b"}\n");
+    }
+    emit(&out, to)
 }
 
 /// A text cell.

@@ -6,7 +6,7 @@ use graph::step::Variables;
 use plan::PlateauState;
 use serde::{Deserialize, Serialize};
 
-use crate::{Scores, TrainError, weights};
+use crate::{Names, Scores, TrainError, weights};
 
 /// File name of a run's checkpoint within its folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -55,7 +55,7 @@ impl Progress {
 pub(crate) fn save(folder: &Path, variables: &Variables, progress: &Progress) -> Result<(), TrainError> {
     let states: Vec<_> = variables.persistent().collect();
     let json = serde_json::to_string(progress).expect("progress is plain data");
-    weights::write(&folder.join(CHECKPOINT), &states, HashMap::from([(PROGRESS.to_owned(), json)]))
+    weights::write(&folder.join(CHECKPOINT), &states, Names::Layers, HashMap::from([(PROGRESS.to_owned(), json)]))
 }
 
 /// Fills the variables from a run's checkpoint, if there is one of this trial.
@@ -67,7 +67,8 @@ pub(crate) fn load(folder: &Path, variables: &Variables, trial: &str) -> Result<
     let refuse = |reason: String| TrainError::Weights { path: path.clone(), reason };
     let metadata = weights::read(&path, &[])?;
     let json = metadata.get(PROGRESS).ok_or_else(|| refuse("is not a checkpoint of this program".into()))?;
-    let progress: Progress = serde_json::from_str(json).map_err(|error| refuse(format!("its progress is unreadable: {error}")))?;
+    let progress: Progress =
+        serde_json::from_str(json).map_err(|error| refuse(format!("its progress is unreadable: {error}")))?;
     if progress.trial != trial {
         return Err(refuse(format!("belongs to trial {}, not to {trial}; delete it to start over", progress.trial)));
     }

@@ -16,7 +16,21 @@ use lowering::cpu::{CpuCompiler, Workspace, memory_plan};
 use luminal::prelude::Graph;
 use plan::Train;
 
-use crate::{Evaluation, Scores, metrics::first_largest};
+use crate::{
+    Assessment, Evaluation, Scores,
+    metrics::{first_largest, softmax},
+};
+
+/// What is shown of each image in an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Views {
+    /// The centre.
+    #[default]
+    Center,
+    /// Four corners and the centre, and all of them flipped; their probabilities are averaged (Krizhevsky et al. 2012,
+    /// section 4.1).
+    Ten,
+}
 
 /// Compiled steps over one set of variables. Lives on the thread that made it.
 pub struct Engine {
@@ -61,7 +75,8 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
         variable_bytes: variables.bytes(),
         step_bytes: largest(|plan| plan.arena_bytes) + largest(|plan| plan.scratch_bytes),
         batch_bytes: size_of::<f32>()
-            * (elements(&[&batch.images, &batch.targets, &batch.logits]) + elements(&[&evaluated.images, &evaluated.logits])),
+            * (elements(&[&batch.images, &batch.targets, &batch.logits])
+                + elements(&[&evaluated.images, &evaluated.logits])),
     }
 }
 
@@ -162,5 +177,64 @@ impl Engine {
             }
         }
         (!indices.is_empty()).then(|| scores.evaluation(predictions))
+    }
+
+    /// Metrics of the samples given, class by class; none if `go_on`, which is asked between batches, says no.
+    pub fn assess(
+        &mut self,
+        loader: &Loader,
+        indices: &[u32],
+        views: Views,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Assessment> {
+        let classes = loader.classes();
+        let mut assessment = Assessment::new(classes);
+        let each = match views {
+            Views::Center => 1,
+            Views::Ten => 10,
+        };
+        for part in indices.chunks((self.train.evaluation_batch_size / each).max(1)) {
+            if !go_on() {
+                return None;
+            }
+            let logits = self.logits(part.len() * each, &|position, image| {
+                let (index, view) = (part[position as usize / each], position as usize % each);
+                match views {
+                    Views::Center => loader.evaluation_sample(index, image),
+                    Views::Ten => loader.ten_crop_sample(index, view, image),
+                }
+            });
+            for (rows, &index) in logits.chunks_exact(each * classes).zip(part) {
+                let label = loader.prepared().label(index) as usize;
+                match views {
+                    Views::Center => assessment.add(rows, label),
+                    Views::Ten => assessment.add(&log_mean(rows, classes), label),
+                }
+            }
+        }
+        Some(assessment)
+    }
+}
+
+/// Logarithms of the mean probabilities of several rows of logits.
+fn log_mean(rows: &[f32], classes: usize) -> Vec<f32> {
+    let mut mean = vec![0.0; classes];
+    let share = classes as f64 / rows.len() as f64;
+    for row in rows.chunks_exact(classes) {
+        mean.iter_mut().zip(softmax(row)).for_each(|(mean, probability)| *mean += share * probability);
+    }
+    mean.into_iter().map(|probability| probability.ln() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_averaged_as_probabilities() {
+        // Softmaxes (1/4, 3/4) and (3/4, 1/4) average to one half each, whatever the scale of the logits.
+        let third = 3.0_f32.ln();
+        let mean = log_mean(&[0.0, third, 50.0 + third, 50.0], 2);
+        mean.iter().for_each(|value| assert!((value - 0.5_f32.ln()).abs() < 1e-6, "{mean:?}"));
     }
 }

@@ -10,7 +10,8 @@ use plan::{Initialization, Model};
 pub fn initialize(variables: &Variables, model: &Model, seed: u64) {
     let scheme = model.resolved_initialization();
     for parameter in &variables.parameters {
-        let stream = parameter.values.name().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let stream =
+            parameter.values.name().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let mut rng = Counter::new(seed, Purpose::Weights, 0, stream);
         let (fan_in, fan_out) = (parameter.fan_in as f64, parameter.fan_out as f64);
         let mut draw: Box<dyn FnMut() -> f64> = match (parameter.role, scheme) {

@@ -3,21 +3,27 @@
 //! [`run`] trains one trial and tells a [`Sink`] what happens; it neither prints nor stores. Two runs of one trial end in
 //! the same bits, whatever the number of threads and however often they were stopped and resumed.
 
+mod assessment;
 pub mod bench;
 mod checkpoint;
 mod engine;
 mod event;
 mod initialize;
 mod metrics;
+mod names;
+mod predictor;
 mod run;
 mod weights;
 
+pub use assessment::{Assessment, ClassScores, Confusion};
 pub use checkpoint::{CHECKPOINT, Progress};
-pub use engine::{Engine, Memory, memory};
+pub use engine::{Engine, Memory, Views, memory};
 pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
 pub use initialize::initialize;
 pub use metrics::{Evaluation, Scores};
-pub use run::{Options, Outcome, Stop, Summary, evaluate, penalty, run};
+pub use names::Names;
+pub use predictor::{Guess, PREDICTION_BATCH, Predictor};
+pub use run::{Options, Outcome, Stop, Summary, assess, penalty, run};
 pub use weights::{Card, load_weights, save_weights};
 
 use std::path::PathBuf;
@@ -35,7 +41,9 @@ pub enum TrainError {
     #[error("dataset: the training split is empty; lower dataset.validation_fraction or raise dataset.train_images")]
     NoTrainingImages,
     /// The loss is no longer a number.
-    #[error("training diverged: the loss was {loss} in epoch {epoch}, step {step}; a lower train.learning_rate may help")]
+    #[error(
+        "training diverged: the loss was {loss} in epoch {epoch}, step {step}; a lower train.learning_rate may help"
+    )]
     Diverged {
         /// From 1.
         epoch: u32,

@@ -32,6 +32,12 @@ fn log_sum_exp(row: &[f32]) -> f64 {
     largest + row.iter().map(|&v| (f64::from(v) - largest).exp()).sum::<f64>().ln()
 }
 
+/// Probabilities of logits.
+pub(crate) fn softmax(row: &[f32]) -> Vec<f64> {
+    let sum = log_sum_exp(row);
+    row.iter().map(|&v| (f64::from(v) - sum).exp()).collect()
+}
+
 /// Position of the first largest value.
 pub(crate) fn first_largest(row: &[f32]) -> usize {
     row.iter().enumerate().fold(0, |best, (i, &v)| if v > row[best] { i } else { best })
@@ -56,7 +62,12 @@ impl Scores {
     /// Means over the images.
     pub(crate) fn evaluation(&self, predictions: Vec<u16>) -> Evaluation {
         let images = self.images as f64;
-        Evaluation { loss: self.loss / images, top1: self.top1 as f64 / images, top5: self.top5 as f64 / images, predictions }
+        Evaluation {
+            loss: self.loss / images,
+            top1: self.top1 as f64 / images,
+            top5: self.top5 as f64 / images,
+            predictions,
+        }
     }
 }
 

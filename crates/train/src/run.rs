@@ -17,8 +17,8 @@ use graph::{
 use plan::{Decay, ScheduleState, Train, Trial};
 
 use crate::{
-    Card, Engine, EpochRecord, Evaluation, Event, Progress, Sink, StepProgress, TestRecord, TrainError, checkpoint,
-    initialize, memory, save_weights,
+    Assessment, Card, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
+    TrainError, Views, checkpoint, initialize, memory, save_weights,
 };
 
 /// Least time between two step events.
@@ -84,12 +84,13 @@ pub enum Outcome {
 /// λ/2·Σw² over the parameters that decay.
 pub fn penalty(variables: &Variables, train: &Train) -> f64 {
     let decaying = variables.parameters.iter().filter(|p| train.decay == Decay::All || p.role == Role::Weight);
-    let squares: f64 = decaying.map(|p| p.values.read().iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>()).sum();
+    let squares: f64 =
+        decaying.map(|p| p.values.read().iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>()).sum();
     0.5 * train.weight_decay * squares
 }
 
 /// Number of threads that a setting means.
-fn threads(setting: usize) -> usize {
+pub(crate) fn thread_count(setting: usize) -> usize {
     if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
 }
 
@@ -114,7 +115,7 @@ pub fn run(
     }
     let (c, h, w) = loader.input_size();
     let network = Network::new(&settings.model, [c, h, w], prepared.classes())?;
-    let threads = threads(options.threads);
+    let threads = thread_count(options.threads);
     // No batch is larger than the split that it comes from.
     let mut train = train.clone();
     train.batch_size = train.batch_size.min(splits.train.len());
@@ -138,7 +139,8 @@ pub fn run(
     schedule.restore(progress.plateau);
     let mut engine = Engine::new(variables, train, threads);
     let completed_epochs = progress.completed_epochs;
-    sink.event(Event::Started { network: &network, completed_epochs, steps, memory_bytes }).map_err(TrainError::Sink)?;
+    sink.event(Event::Started { network: &network, completed_epochs, steps, memory_bytes })
+        .map_err(TrainError::Sink)?;
 
     let save = |engine: &Engine, progress: &Progress| match &options.folder {
         Some(folder) => checkpoint::save(folder, &engine.variables, progress),
@@ -149,12 +151,8 @@ pub fn run(
         let start = Instant::now();
         let mut told = start;
         let order = epoch_order(&splits.train, trial.seed, epoch);
-        let draw = Draw {
-            seed: trial.seed,
-            epoch,
-            label_smoothing: train.label_smoothing as f32,
-            partners: &splits.train,
-        };
+        let draw =
+            Draw { seed: trial.seed, epoch, label_smoothing: train.label_smoothing as f32, partners: &splits.train };
         let first = progress.completed_steps;
         let mut scores = progress.scores();
         let batches = order.chunks(train.batch_size).zip(0..steps).skip(first as usize);
@@ -246,7 +244,7 @@ pub fn run(
     let weights = match &options.folder {
         Some(folder) => {
             let path = folder.join("weights.safetensors");
-            save_weights(&path, &engine.variables, &card(trial, prepared, &network))?;
+            save_weights(&path, &engine.variables, &card(trial, prepared, &network), Names::Layers)?;
             Some(path)
         }
         None => None,
@@ -263,26 +261,29 @@ pub fn run(
 fn card(trial: &Trial, prepared: &Prepared, network: &Network) -> Card {
     let manifest = prepared.manifest();
     Card {
-        model: trial.settings.model.clone(),
+        // What only the data could tell is told by now.
+        model: trial.settings.model.resolved(Some(network.input[1].min(network.input[2]))),
         input: network.input,
+        image: Some([manifest.height, manifest.width]),
         classes: manifest.classes.clone(),
         mean: manifest.mean.clone(),
         std: manifest.std.clone(),
     }
 }
 
-/// Metrics of weights on images, undistorted.
+/// Metrics of weights on images, undistorted, class by class; none if a stop was asked for.
 ///
 /// # Errors
 /// When the images do not have the size or classes that the weights were trained for.
-pub fn evaluate(
+pub fn assess(
     card: &Card,
     variables: Variables,
     loader: &Loader,
     indices: &[u32],
-    threads_setting: usize,
+    views: Views,
+    threads: usize,
     stop: &Stop,
-) -> Result<Option<Evaluation>, TrainError> {
+) -> Result<Option<Assessment>, TrainError> {
     let (c, h, w) = loader.input_size();
     if [c, h, w] != card.input || loader.classes() != card.classes.len() {
         let (got, classes) = ([c, h, w], loader.classes());
@@ -296,6 +297,6 @@ pub fn evaluate(
         });
     }
     let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), ..Train::default() };
-    let mut engine = Engine::new(variables, &train, threads(threads_setting));
-    Ok(engine.evaluate(loader, indices, &|| !stop.requested()))
+    let mut engine = Engine::new(variables, &train, thread_count(threads));
+    Ok(engine.assess(loader, indices, views, &|| !stop.requested()))
 }

@@ -11,7 +11,7 @@ use graph::{State, step::Variables};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::{Names, TrainError};
 
 /// Key of the card in a file's metadata.
 const CARD: &str = "pipeline";
@@ -22,8 +22,11 @@ const CARD: &str = "pipeline";
 pub struct Card {
     /// The network's keys, as in an experiment file.
     pub model: plan::Model,
-    /// [C, H, W] of the images.
+    /// [C, H, W] of what the network sees.
     pub input: [usize; 3],
+    /// [H, W] of the prepared images, whose centre of the size of `input` the network sees; none: just that size.
+    #[serde(default)]
+    pub image: Option<[usize; 2]>,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
     /// Mean of each channel that is taken from pixels in [0, 1].
@@ -33,12 +36,17 @@ pub struct Card {
 }
 
 /// Writes states and metadata beside `path`, then renames: the file is whole or not there.
-pub(crate) fn write(path: &Path, states: &[&State], metadata: HashMap<String, String>) -> Result<(), TrainError> {
+pub(crate) fn write(
+    path: &Path,
+    states: &[&State],
+    names: Names,
+    metadata: HashMap<String, String>,
+) -> Result<(), TrainError> {
     let guards: Vec<_> = states.iter().map(|state| state.read()).collect();
     let views = states.iter().zip(&guards).map(|(state, values)| {
         let bytes = bytemuck::cast_slice(values.as_slice());
         let view = TensorView::new(Dtype::F32, state.shape().to_vec(), bytes).expect("a state has its shape's size");
-        (state.name(), view)
+        (names.name(state.name()), view)
     });
     let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and metadata is text");
     let fail = |source| TrainError::File { action: "write", path: path.to_owned(), source };
@@ -58,15 +66,19 @@ pub(crate) fn write(path: &Path, states: &[&State], metadata: HashMap<String, St
 
 /// Fills states by name and returns the metadata. Nothing is changed if anything is missing or has another shape.
 pub(crate) fn read(path: &Path, states: &[&State]) -> Result<HashMap<String, String>, TrainError> {
-    let bytes = std::fs::read(path).map_err(|source| TrainError::File { action: "read", path: path.to_owned(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| TrainError::File { action: "read", path: path.to_owned(), source })?;
     let refuse = |reason: String| TrainError::Weights { path: path.to_owned(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(format!("is not a safetensors file: {error}")))?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|error| refuse(format!("is not a safetensors file: {error}")))?;
     let mut tensors = Vec::new();
+    let names = Names::of(file.names().into_iter());
     for state in states {
-        let tensor = file.tensor(state.name()).map_err(|_| refuse(format!("has no tensor {}", state.name())))?;
+        let name = names.name(state.name());
+        let tensor = file.tensor(&name).map_err(|_| refuse(format!("has no tensor {name}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != state.shape() {
             let (shape, dtype) = (tensor.shape(), tensor.dtype());
-            return Err(refuse(format!("{} is {dtype:?} {shape:?}, the network needs F32 {:?}", state.name(), state.shape())));
+            return Err(refuse(format!("{name} is {dtype:?} {shape:?}, the network needs F32 {:?}", state.shape())));
         }
         tensors.push(tensor);
     }
@@ -86,10 +98,12 @@ fn inference(variables: &Variables) -> Vec<&State> {
 /// Writes the weights that inference needs, with their card.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn save_weights(path: &Path, variables: &Variables, card: &Card) -> Result<(), TrainError> {
+/// When the file cannot be written, or another convention's names would promise another network.
+pub fn save_weights(path: &Path, variables: &Variables, card: &Card, names: Names) -> Result<(), TrainError> {
+    let refuse = |reason| TrainError::Weights { path: path.to_owned(), reason };
+    names.check(&variables.network).map_err(refuse)?;
     let json = serde_json::to_string(card).expect("a card is plain data");
-    write(path, &inference(variables), HashMap::from([(CARD.to_owned(), json)]))
+    write(path, &inference(variables), names, HashMap::from([(CARD.to_owned(), json)]))
 }
 
 /// The card of a weights file and the variables of its network, filled.

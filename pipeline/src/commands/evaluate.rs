@@ -1,71 +1,40 @@
 //! `pipeline evaluate`: a run's final weights on any images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ::plan::{Experiment, Settings};
+use ::plan::Experiment;
+use ::train::{Assessment, Views};
 use anyhow::Context;
 use report::Cell;
-use store::{Store, Value};
+use store::Store;
 
 use crate::{
-    cli::{Global, Rows, Split},
+    cli::{self, Format, Global, Rows},
     data,
     exit::Exit,
-    output::{integer, rows},
+    output::{Table, integer, tables, text},
     runner,
+    trained::Run,
 };
 
-/// Which images to evaluate on.
-pub struct Images<'a> {
-    /// Part of the data set.
-    pub split: Split,
-    /// Experiment file that names another data set.
-    pub file: Option<&'a Path>,
-    /// Overrides of its, or the run's, settings.
-    pub overrides: &'a [String],
-}
-
-/// What the database knows of a run.
-struct Stored {
-    canonical: String,
-    file: PathBuf,
-    toml: String,
-    fingerprint: String,
-    weights: PathBuf,
-}
-
-fn stored(store: &Store, run: i64) -> anyhow::Result<Stored> {
-    let sql = "SELECT t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status \
-               FROM runs AS r JOIN trials AS t ON t.identity = r.identity \
-               JOIN experiments AS e ON e.experiment_id = r.experiment_id WHERE r.run_id = ?1";
-    let table = store.query(sql, &[Value::Integer(run)])?;
-    let row = table.rows.into_iter().next().with_context(|| format!("no run {run}: see `pipeline query trials`"))?;
-    let [canonical, file, toml, fingerprint, checkpoint, status] =
-        <[String; 6]>::try_from(row.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("six columns were asked for");
-    anyhow::ensure!(status == "done", "run {run} is {status}: only a run that is done has final weights");
-    Ok(Stored { canonical, file: file.into(), toml, fingerprint, weights: checkpoint.into() })
-}
-
-/// The run's settings, from its canonical form; the path of its data from the experiment as it was recorded.
-fn settings(stored: &Stored, overrides: &[String]) -> anyhow::Result<Settings> {
-    let mut document: serde_json::Value = serde_json::from_str(&stored.canonical)?;
-    document.as_object_mut().context("a trial's canonical form is an object")?.remove("seed");
-    let mut settings: Settings = serde_json::from_value(document)?;
-    let experiment = Experiment::parse(&stored.toml, &stored.file, overrides)?;
-    settings.dataset.path = experiment.trials().into_iter().find_map(|trial| trial.settings.dataset.path);
-    Ok(settings)
-}
+/// Pairs of classes that `--details` shows.
+const CONFUSED: usize = 20;
 
 /// Evaluates and prints the metrics.
-pub fn run(run: i64, images: Images, to: &Rows, threads: usize, global: &Global) -> anyhow::Result<Exit> {
+pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
+    let cli::Evaluate { run, split, data, overrides, ten_crop, details, confusion, rows: to, threads } = evaluate;
+    anyhow::ensure!(
+        !details || !matches!(to.format, Format::Csv | Format::Parquet),
+        "--details prints several tables, which csv and parquet cannot hold: use --format table, markdown or json, or --confusion FILE"
+    );
     let stop = runner::stop_on_interrupt()?;
-    let stored = stored(&Store::open_read_only(&global.db)?, run)?;
-    let own = settings(&stored, images.overrides)?;
-    let (dataset, file) = match images.file {
+    let stored = Run::find(&Store::open_read_only(&global.db)?, *run, &global.db)?;
+    let own = stored.settings(overrides)?;
+    let (dataset, file) = match data {
         Some(file) => {
-            let experiment = Experiment::load(file, images.overrides)?;
+            let experiment = Experiment::load(file, overrides)?;
             let trial = experiment.trials().into_iter().next().context("the experiment has no trials")?;
-            (trial.settings.dataset, file)
+            (trial.settings.dataset, file.as_path())
         }
         None => (own.dataset, stored.file.as_path()),
     };
@@ -75,24 +44,75 @@ pub fn run(run: i64, images: Images, to: &Rows, threads: usize, global: &Global)
     }
     let loader = dataset::Loader::new(&prepared, &own.augment).map_err(|error| data::in_file(error, file))?;
     let splits = prepared.splits(&dataset);
-    let (name, indices) = match images.split {
-        Split::Train => ("train", splits.train),
-        Split::Validation => ("validation", splits.validation),
-        Split::Test => ("test", splits.test),
+    let (name, indices) = match split {
+        cli::Split::Train => ("train", splits.train),
+        cli::Split::Validation => ("validation", splits.validation),
+        cli::Split::Test => ("test", splits.test),
     };
     anyhow::ensure!(!indices.is_empty(), "the {name} split of this data set is empty");
     let (card, variables) = ::train::load_weights(&stored.weights)?;
-    let Some(evaluation) = ::train::evaluate(&card, variables, &loader, &indices, threads, stop)? else {
+    if *ten_crop && card.image.is_none_or(|[h, w]| [h, w] == card.input[1..]) && !global.quiet {
+        eprintln!(
+            "note: the network sees the whole image (no augment.crop), so that the ten views are two: it and its mirror image"
+        );
+    }
+    let views = if *ten_crop { Views::Ten } else { Views::Center };
+    let Some(assessment) = ::train::assess(&card, variables, &loader, &indices, views, *threads, stop)? else {
         return Ok(Exit::Interrupted);
     };
+    let classes = &prepared.manifest().classes;
+    let evaluation = assessment.evaluation();
     let row = vec![
-        Cell::Integer(run),
-        crate::output::text(name),
+        Cell::Integer(*run),
+        text(name),
         integer(indices.len()),
+        integer(if *ten_crop { 10 } else { 1 }),
         Cell::Real(evaluation.loss),
         Cell::Real(evaluation.top1),
         Cell::Real(evaluation.top5),
+        Cell::Real(assessment.calibration_error()),
     ];
-    rows(&["run", "split", "images", "loss", "top1", "top5"], &[row], to)?;
+    let columns = ["run", "split", "images", "views", "loss", "top1", "top5", "calibration_error"];
+    let mut out = vec![Table { name: "summary", columns: &columns, rows: vec![row] }];
+    if *details {
+        out.extend(detailed(&assessment, classes));
+    }
+    if let Some(path) = confusion {
+        write_confusion(path, &assessment, classes)?;
+    }
+    tables(&out, to)?;
     Ok(Exit::Fine)
+}
+
+/// Scores of each class, and the most frequent mistakes.
+fn detailed(assessment: &Assessment, classes: &[String]) -> [Table<'static>; 2] {
+    let share = |value: Option<f64>| value.map_or(Cell::Null, Cell::Real);
+    let scores = classes.iter().zip(assessment.class_scores()).map(|(class, scores)| {
+        let shares = [scores.precision, scores.recall, scores.f1].map(share);
+        [vec![text(class.clone())], shares.to_vec(), vec![integer(scores.support)]].concat()
+    });
+    let confused = assessment.most_confused(CONFUSED).into_iter().map(|pair| {
+        let names = [pair.class, pair.predicted].map(|class| text(classes[class].clone()));
+        [names.to_vec(), vec![integer(pair.images), Cell::Real(pair.share)]].concat()
+    });
+    [
+        Table { name: "classes", columns: &["class", "precision", "recall", "f1", "support"], rows: scores.collect() },
+        Table {
+            name: "most_confused",
+            columns: &["class", "predicted", "images", "share_of_class"],
+            rows: confused.collect(),
+        },
+    ]
+}
+
+/// Writes the confusion matrix: a row for each true class, a column for each predicted one.
+fn write_confusion(path: &Path, assessment: &Assessment, classes: &[String]) -> anyhow::Result<()> {
+    let columns: Vec<&str> = std::iter::once("class").chain(classes.iter().map(String::as_str)).collect();
+    let rows = classes.iter().zip(assessment.confusion().chunks_exact(classes.len()));
+    let rows = rows.map(|(class, counts)| {
+        let counts = counts.iter().map(|&count| integer(count));
+        std::iter::once(text(class.clone())).chain(counts).collect()
+    });
+    let matrix = Table { name: "confusion", columns: &columns, rows: rows.collect() };
+    tables(&[matrix], &Rows { format: Format::Csv, out: Some(path.to_owned()) })
 }

@@ -2,13 +2,17 @@
 
 mod bench;
 mod evaluate;
+mod export;
 mod model;
 mod plan;
+mod predict;
 mod prepare;
 mod query;
 mod report;
 mod sweep;
 mod train;
+
+use std::io::Write;
 
 use clap::CommandFactory;
 
@@ -27,10 +31,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { experiment, again, retry_failed, no_report, machine } => {
             sweep::run(&experiment, again, retry_failed, no_report, machine, global)
         }
-        Command::Evaluate { run, split, data, overrides, rows, threads } => {
-            let images = evaluate::Images { split, file: data.as_deref(), overrides: &overrides };
-            evaluate::run(run, images, &rows, threads, global)
-        }
+        Command::Evaluate(evaluate) => evaluate::run(&evaluate, global),
+        Command::Predict(predict) => predict::run(&predict, global),
+        Command::Export(export) => export::run(&export, global),
         Command::Query { query, arguments, schema, rows } => {
             if schema {
                 query::schema(&rows)
@@ -44,7 +47,10 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Bench(bench) => bench::run(&bench),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "pipeline", &mut std::io::stdout());
+            // Into memory first: the generator panics where the output is closed early.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pipeline", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(Exit::Fine)
         }
     }

@@ -1,0 +1,91 @@
+//! Trained networks, by the number of their run or as a file of weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use plan::{Experiment, Settings};
+use store::{RunId, Store, Value};
+
+use crate::{cli::Global, runner};
+
+/// What the database knows of a run that is done.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its number.
+    pub id: i64,
+    /// Name of the experiment on whose behalf it was made.
+    pub experiment: String,
+    /// Short name of its trial.
+    pub label: String,
+    /// All settings and the seed, as canonical JSON.
+    pub canonical: String,
+    /// Experiment file as it was named.
+    pub file: PathBuf,
+    /// Its text.
+    pub toml: String,
+    /// Fingerprint of the prepared images that it was trained on.
+    pub fingerprint: String,
+    /// Its final weights.
+    pub weights: PathBuf,
+}
+
+impl Run {
+    /// A run by its number.
+    pub fn find(store: &Store, id: i64, db: &Path) -> anyhow::Result<Self> {
+        let sql = "SELECT e.name, p.label, t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status \
+                   FROM runs AS r JOIN trials AS t ON t.identity = r.identity \
+                   JOIN experiments AS e ON e.experiment_id = r.experiment_id \
+                   JOIN experiment_trials AS p ON p.experiment_id = r.experiment_id AND p.identity = r.identity \
+                   WHERE r.run_id = ?1";
+        let table = store.query(sql, &[Value::Integer(id)])?;
+        let row = table.rows.into_iter().next().with_context(|| format!("no run {id}: see `pipeline query trials`"))?;
+        let [experiment, label, canonical, file, toml, fingerprint, checkpoint, status] =
+            <[String; 8]>::try_from(row.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .expect("eight columns were asked for");
+        anyhow::ensure!(status == "done", "run {id} is {status}: only a run that is done has final weights");
+        // The recorded path is relative to the folder that it was trained from; the weights move with the database.
+        let beside = runner::run_folder(db, RunId(id)).join("weights.safetensors");
+        let weights = if beside.exists() { beside } else { checkpoint.into() };
+        Ok(Self { id, experiment, label, canonical, file: file.into(), toml, fingerprint, weights })
+    }
+
+    /// Its settings, from the canonical form; the path of its data from the experiment as it was recorded, with overrides.
+    pub fn settings(&self, overrides: &[String]) -> anyhow::Result<Settings> {
+        let mut document: serde_json::Value = serde_json::from_str(&self.canonical)?;
+        document.as_object_mut().context("a trial's canonical form is an object")?.remove("seed");
+        let mut settings: Settings = serde_json::from_value(document)?;
+        let experiment = Experiment::parse(&self.toml, &self.file, overrides)?;
+        settings.dataset.path = experiment.trials().into_iter().find_map(|trial| trial.settings.dataset.path);
+        Ok(settings)
+    }
+}
+
+/// A trained network.
+#[derive(Clone, Debug)]
+pub enum Trained {
+    /// Of the database.
+    Run(Box<Run>),
+    /// A weights file of this program.
+    File(PathBuf),
+}
+
+impl Trained {
+    /// The run with this number, or the weights file at this path.
+    pub fn find(text: &str, global: &Global) -> anyhow::Result<Self> {
+        match text.parse() {
+            Ok(id) => Ok(Self::Run(Box::new(Run::find(&Store::open_read_only(&global.db)?, id, &global.db)?))),
+            Err(_) if Path::new(text).exists() => Ok(Self::File(text.into())),
+            Err(_) => {
+                anyhow::bail!("{text}: neither the number of a run (see `pipeline query trials`) nor a weights file")
+            }
+        }
+    }
+
+    /// The file of its weights.
+    pub fn weights(&self) -> &Path {
+        match self {
+            Self::Run(run) => &run.weights,
+            Self::File(path) => path,
+        }
+    }
+}
