@@ -209,7 +209,7 @@ pub enum Stem {
 pub enum Initialization {
     /// N(0, 2 / fan-in), biases 0 (He et al. 2015).
     He,
-    /// U(±√(6 / (fan-in + fan-out))), biases 0 (Glorot & Bengio 2010).
+    /// U(±g√(6 / (fan-in + fan-out))), biases 0 (Glorot & Bengio 2010); gain g = 5/3 before tanh, else 1.
     Xavier,
     /// N(0, 0.01²), biases 1 in conv2, conv4, conv5 and the hidden fully connected layers, else 0 (Krizhevsky et al. 2012, section 5).
     Paper,

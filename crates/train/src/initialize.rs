@@ -2,13 +2,15 @@
 
 use dataset::rng::{Counter, Purpose};
 use graph::step::{Role, Variables};
-use plan::{Initialization, Model};
+use plan::{Activation, Initialization, Model};
 
 /// Draws all parameters from `seed`; moments are zeroed, running statistics start at mean 0 and variance 1.
 ///
 /// Each tensor has a stream of its own, so that networks which share a layer start with the same weights in it.
 pub fn initialize(variables: &Variables, model: &Model, seed: u64) {
     let scheme = model.resolved_initialization();
+    // tanh shrinks what passes through it; this keeps deep signals at about unit deviation (PyTorch's gain for tanh).
+    let gain = if model.resolved_activation() == Activation::Tanh { 5.0 / 3.0 } else { 1.0 };
     for parameter in &variables.parameters {
         let stream =
             parameter.values.name().bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
@@ -19,7 +21,7 @@ pub fn initialize(variables: &Variables, model: &Model, seed: u64) {
             (Role::Beta, _) => Box::new(|| 0.0),
             (Role::Weight, Initialization::He) => Box::new(move || rng.normal() * (2.0 / fan_in).sqrt()),
             (Role::Weight, Initialization::Xavier) => {
-                let limit = (6.0 / (fan_in + fan_out)).sqrt();
+                let limit = gain * (6.0 / (fan_in + fan_out)).sqrt();
                 Box::new(move || rng.range(-limit, limit))
             }
             (Role::Weight, Initialization::Paper) => Box::new(move || rng.normal() * 0.01),
