@@ -11,5 +11,6 @@ mod networks;
 mod real;
 mod refusals;
 mod resume;
+mod sharing;
 mod shell;
 mod sweeps;

@@ -61,11 +61,11 @@ impl Names {
 fn check_torchvision(network: &Network) -> Result<(), String> {
     let tensors: [(usize, usize, usize, usize); 5] =
         [(64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1)];
-    if network.input[0] != 3 {
-        return Err(format!("its images have 3 channels, these {}", network.input[0]));
-    }
     if network.name != "AlexNet" {
         return Err(format!("this is {}", network.name));
+    }
+    if network.input[0] != 3 {
+        return Err(format!("its images have 3 channels, these {}", network.input[0]));
     }
     let mut convolutions = tensors.into_iter();
     for layer in &network.layers {

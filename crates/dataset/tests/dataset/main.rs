@@ -4,6 +4,7 @@ mod augment;
 mod cache;
 mod images;
 mod loader;
+mod preprocess;
 mod real;
 
 use std::path::{Path, PathBuf};
