@@ -51,6 +51,22 @@ fn a_run_can_be_evaluated_on_every_split_and_from_any_folder() {
 }
 
 #[test]
+fn a_run_finds_its_data_where_it_was_trained() {
+    let place = Workplace::with(SMALL);
+    place.write_idx("my data", 28);
+    let words = ["train", "experiment.toml", "~sweep", "seeds=1", "~dataset.train_images", "~dataset.test_images"];
+    let path = "dataset.path=my data";
+    place.run_words(&[&words[..], &["dataset.source=idx", path]].concat()).exits(0);
+    let evaluation = place.run("evaluate 1 --format json").exits(0);
+    assert_eq!(evaluation.json()[0]["images"], 20);
+    std::fs::rename(place.path("my data"), place.path("moved")).unwrap();
+    let lost = place.run("evaluate 1").exits(2);
+    assert!(lost.stderr.contains("my data") && lost.stderr.contains("dataset.path"), "{}", lost.stderr);
+    let found = place.run("evaluate 1 dataset.path=moved --format json").exits(0);
+    assert_eq!(found.stdout, evaluation.stdout);
+}
+
+#[test]
 fn a_run_is_evaluated_on_the_images_asked_for() {
     let place = Workplace::with(SMALL);
     place.run("train experiment.toml ~sweep seeds=1").exits(0);

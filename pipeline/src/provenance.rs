@@ -18,6 +18,25 @@ pub fn words(words: impl Iterator<Item = String>) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
+/// The words that [`words`] made a text of.
+pub fn split(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => {
+                word.push(c);
+                escaped = false;
+            }
+            '\'' => quoted = !quoted,
+            '\\' if !quoted => escaped = true,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            _ => word.push(c),
+        }
+    }
+    words.push(word);
+    words
+}
+
 /// What was typed, quoted so that it can be typed again.
 pub fn command() -> String {
     words(std::iter::once("pipeline".to_owned()).chain(std::env::args().skip(1)))
@@ -42,5 +61,17 @@ pub fn of_run(config: &str, threads: usize, data_fingerprint: &str) -> Provenanc
 pub fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kibibytes| kibibytes * 1024)
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map_or(0, |kibibytes| kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_words_come_back() {
+        let all = ["plain", "", "two words", "it's", "a\\b", "x=\"y\"", "'", "λ=0.1"].map(str::to_owned);
+        assert_eq!(split(&words(all.iter().cloned())), all);
+    }
 }

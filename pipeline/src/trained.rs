@@ -6,7 +6,7 @@ use anyhow::Context;
 use plan::{Experiment, Settings};
 use store::{RunId, Store, Value};
 
-use crate::{cli::Global, runner};
+use crate::{cli::Global, provenance, runner};
 
 /// What the database knows of a run that is done.
 #[derive(Clone, Debug)]
@@ -27,36 +27,57 @@ pub struct Run {
     pub fingerprint: String,
     /// Its final weights.
     pub weights: PathBuf,
+    /// Experiment file and overrides of the command line that trained it.
+    config: String,
 }
 
 impl Run {
     /// A run by its number.
     pub fn find(store: &Store, id: i64, db: &Path) -> anyhow::Result<Self> {
-        let sql = "SELECT e.name, p.label, t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status \
+        let sql = "SELECT e.name, p.label, t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status, \
+                   (SELECT c.config FROM claims AS c WHERE c.run_id = r.run_id ORDER BY c.claim DESC LIMIT 1) \
                    FROM runs AS r JOIN trials AS t ON t.identity = r.identity \
                    JOIN experiments AS e ON e.experiment_id = r.experiment_id \
                    JOIN experiment_trials AS p ON p.experiment_id = r.experiment_id AND p.identity = r.identity \
                    WHERE r.run_id = ?1";
         let table = store.query(sql, &[Value::Integer(id)])?;
         let row = table.rows.into_iter().next().with_context(|| format!("no run {id}: see `pipeline query trials`"))?;
-        let [experiment, label, canonical, file, toml, fingerprint, checkpoint, status] =
-            <[String; 8]>::try_from(row.iter().map(ToString::to_string).collect::<Vec<_>>())
-                .expect("eight columns were asked for");
+        let [experiment, label, canonical, file, toml, fingerprint, checkpoint, status, config] =
+            <[String; 9]>::try_from(row.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .expect("nine columns were asked for");
         anyhow::ensure!(status == "done", "run {id} is {status}: only a run that is done has final weights");
         // The recorded path is relative to the folder that it was trained from; the weights move with the database.
         let beside = runner::run_folder(db, RunId(id)).join("weights.safetensors");
         let weights = if beside.exists() { beside } else { checkpoint.into() };
-        Ok(Self { id, experiment, label, canonical, file: file.into(), toml, fingerprint, weights })
+        Ok(Self { id, experiment, label, canonical, file: file.into(), toml, fingerprint, weights, config })
     }
 
-    /// Its settings, from the canonical form; the path of its data from the experiment as it was recorded, with overrides.
+    /// Its settings, from the canonical form, with overrides; the path of its data as it was when it was trained.
     pub fn settings(&self, overrides: &[String]) -> anyhow::Result<Settings> {
-        let mut document: serde_json::Value = serde_json::from_str(&self.canonical)?;
-        document.as_object_mut().context("a trial's canonical form is an object")?.remove("seed");
-        let mut settings: Settings = serde_json::from_value(document)?;
-        let experiment = Experiment::parse(&self.toml, &self.file, overrides)?;
-        settings.dataset.path = experiment.trials().into_iter().find_map(|trial| trial.settings.dataset.path);
-        Ok(settings)
+        let document: serde_json::Value = serde_json::from_str(&self.canonical)?;
+        // As overrides of an empty file, so that what is typed now is checked together with them.
+        let mut all = Vec::new();
+        for section in ["dataset", "augment", "model"] {
+            let keys = document[section].as_object().into_iter().flatten();
+            all.extend(
+                keys.filter(|(_, value)| !value.is_null()).map(|(key, value)| format!("{section}.{key}={value}")),
+            );
+        }
+        all.extend(self.path());
+        all.extend(overrides.iter().cloned());
+        let experiment = Experiment::parse("", &self.file, &all)?;
+        experiment.trials().into_iter().next().map(|trial| trial.settings).context("the overrides leave no trial")
+    }
+
+    /// Where its data was, as an override: from the command line that trained it, else from the experiment file.
+    fn path(&self) -> Option<String> {
+        let typed = provenance::split(&self.config).into_iter().rfind(|word| word.starts_with("dataset.path="));
+        let written = || {
+            let experiment = Experiment::parse(&self.toml, &self.file, &[]).ok()?;
+            let path = experiment.trials().into_iter().find_map(|trial| trial.settings.dataset.path)?;
+            Some(format!("dataset.path={}", serde_json::json!(path)))
+        };
+        typed.or_else(written)
     }
 }
 
