@@ -69,6 +69,13 @@ impl Run {
         experiment.trials().into_iter().next().map(|trial| trial.settings).context("the overrides leave no trial")
     }
 
+    /// Its settings as the canonical form has them, without the path of its data.
+    pub fn canonical_settings(&self) -> anyhow::Result<Settings> {
+        let mut document: serde_json::Value = serde_json::from_str(&self.canonical)?;
+        document.as_object_mut().context("a trial's canonical form is an object")?.remove("seed");
+        Ok(serde_json::from_value(document)?)
+    }
+
     /// Where its data was, as an override: from the command line that trained it, else from the experiment file.
     fn path(&self) -> Option<String> {
         let typed = provenance::split(&self.config).into_iter().rfind(|word| word.starts_with("dataset.path="));

@@ -29,20 +29,23 @@ pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
     );
     let stop = runner::stop_on_interrupt()?;
     let stored = Run::find(&Store::open_read_only(&global.db)?, *run, &global.db)?;
-    let own = stored.settings(overrides)?;
-    let (dataset, file) = match data {
+    // The network sees of other images what it saw of its own: the crop is the run's.
+    let (dataset, augment, file) = match data {
         Some(file) => {
             let experiment = Experiment::load(file, overrides)?;
             let trial = experiment.trials().into_iter().next().context("the experiment has no trials")?;
-            (trial.settings.dataset, file.as_path())
+            (trial.settings.dataset, stored.canonical_settings()?.augment, file.as_path())
         }
-        None => (own.dataset, stored.file.as_path()),
+        None => {
+            let own = stored.settings(overrides)?;
+            (own.dataset, own.augment, stored.file.as_path())
+        }
     };
     let prepared = data::prepare(&dataset, global, file)?;
     if prepared.manifest().fingerprint != stored.fingerprint && !global.quiet {
         eprintln!("note: this is not the data set that run {run} was trained on");
     }
-    let loader = dataset::Loader::new(&prepared, &own.augment).map_err(|error| data::in_file(error, file))?;
+    let loader = dataset::Loader::new(&prepared, &augment).map_err(|error| data::in_file(error, file))?;
     let splits = prepared.splits(&dataset);
     let (name, indices) = match split {
         cli::Split::Train => ("train", splits.train),
