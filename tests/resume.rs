@@ -55,6 +55,7 @@ fn a_killed_sweep_goes_on_where_it_was() {
     let kept = place.rows(DB, checkpointed);
 
     let second = place.run("sweep experiment.toml --no-report --jobs 1 --threads 1").exits(0);
+    assert!(second.stderr.contains("waiting for trials of another process"), "{}", second.stderr);
     assert!(second.stderr.contains("3 of 3 trials done (1 of them before)"), "{}", second.stderr);
     let after = place.rows(DB, FINISHED);
     assert_eq!(after[..4], finished, "what was done is as it was");
@@ -128,6 +129,7 @@ fn two_processes_share_a_sweep() {
     let sweeps = [(); 2].map(|()| place.start("sweep experiment.toml --jobs 1 --threads 1"));
     for sweep in sweeps {
         let sweep = wait(sweep).exits(0);
+        assert!(sweep.stderr.contains("of them by other processes)"), "{}", sweep.stderr);
         assert!(sweep.stderr.contains("6 of 6 trials done"), "{}", sweep.stderr);
         assert!(sweep.text().contains("report: "));
     }

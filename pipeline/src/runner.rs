@@ -171,6 +171,8 @@ pub fn share(machine: Machine, trials: &[Planned]) -> (usize, usize) {
 pub struct Swept {
     /// How this process' trials ended.
     pub tally: Tally,
+    /// Trials that were done when it began.
+    pub before: usize,
     /// Where all trials of the experiment stand now.
     pub states: Vec<TrialState>,
 }
@@ -255,7 +257,9 @@ pub fn sweep(
         tally
     });
     queue.progress.clear();
-    Ok(Swept { tally: tally?, states: store.trial_states(id)?.into_iter().filter(|state| is_wanted(state)).collect() })
+    let before = states.iter().filter(|state| state.status == RunStatus::Done).count();
+    let states = store.trial_states(id)?.into_iter().filter(|state| is_wanted(state)).collect();
+    Ok(Swept { tally: tally?, before, states })
 }
 
 fn started_ms() -> u128 {
@@ -331,7 +335,7 @@ impl<'a> Queue for TrialQueue<'a> {
     type Error = anyhow::Error;
 
     fn claim(&self, worker: usize) -> anyhow::Result<sweep::Claim<Job<'a>>> {
-        let mut elsewhere = false;
+        let (mut elsewhere, mut known) = (false, false);
         for state in self.store.trial_states(self.experiment)? {
             let Some(planned) = self.wanted.iter().find(|planned| planned.identity == state.identity) else { continue };
             if matches!(state.status, RunStatus::Done | RunStatus::Failed) {
@@ -345,11 +349,14 @@ impl<'a> Queue for TrialQueue<'a> {
                 self.set_active(worker, Some(claim.run));
                 return Ok(sweep::Claim::Job(Job { claim, planned }));
             }
-            elsewhere |= state.worker.is_none_or(|holder| !holder.starts_with(&self.process));
+            // Without a holder it was free a moment ago: somebody, perhaps of this process, was faster.
+            elsewhere |= state.worker.as_ref().is_none_or(|holder| !holder.starts_with(&self.process));
+            known |= state.worker.is_some_and(|holder| !holder.starts_with(&self.process));
         }
-        if elsewhere && !self.waited.swap(true, SeqCst) {
+        if known && !self.waited.swap(true, SeqCst) {
             let lease_s = LEASE.as_secs();
-            self.progress.line(&format!("waiting for trials of another process; a dead one's are free within {lease_s} s"));
+            self.progress
+                .line(&format!("waiting for trials of another process; a dead one's are free within {lease_s} s"));
         }
         Ok(if elsewhere { sweep::Claim::Wait } else { sweep::Claim::Empty })
     }

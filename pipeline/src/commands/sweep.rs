@@ -34,8 +34,11 @@ pub fn end(swept: &Swept, file: &Path, global: &Global) -> Exit {
     let count = |status| swept.states.iter().filter(|state| state.status == status).count();
     let (done, failed, all) = (count(RunStatus::Done), count(RunStatus::Failed), swept.states.len());
     if !global.quiet {
-        let reused = done.saturating_sub(swept.tally.done);
-        let before = if reused > 0 { format!(" ({reused} of them before)") } else { String::new() };
+        let elsewhere = done.saturating_sub(swept.tally.done + swept.before);
+        let mut before = if swept.before > 0 { format!(" ({} of them before)", swept.before) } else { String::new() };
+        if elsewhere > 0 {
+            before += &format!(" ({elsewhere} of them by other processes)");
+        }
         let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         eprintln!("{done} of {all} trials done{before}{failures}");
     }
@@ -44,7 +47,10 @@ pub fn end(swept: &Swept, file: &Path, global: &Global) -> Exit {
         return Exit::Interrupted;
     }
     if failed > 0 {
-        eprintln!("see `pipeline query failed`; `pipeline sweep {} --retry-failed` runs them once more", file.display());
+        eprintln!(
+            "see `pipeline query failed`; `pipeline sweep {} --retry-failed` runs them once more",
+            file.display()
+        );
         return Exit::TrialsFailed;
     }
     Exit::Fine
