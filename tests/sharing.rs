@@ -134,3 +134,62 @@ fn ten_views_are_averaged() {
     assert_ne!(one[0]["loss"], ten[0]["loss"]);
     assert_eq!(ten[0]["top1"], 1.0);
 }
+
+/// The training loss of a run's first epoch.
+fn first_loss(place: &Workplace, run: i64) -> f64 {
+    let rows = place.rows(DB, &format!("SELECT train_loss FROM epochs WHERE run_id = {run} AND epoch = 1"));
+    rows[0][0].to_string().parse().unwrap()
+}
+
+#[test]
+fn a_trial_starts_from_the_weights_given() {
+    let place = Workplace::with(SMALL);
+    place.run("train experiment.toml ~sweep seeds=1 train.epochs=6").exits(0);
+    place.run("export 1 --out start").exits(0);
+    place.run("train experiment.toml ~sweep seeds=1").exits(0);
+    let start = "~sweep seeds=1 train.initial_weights=start/weights.safetensors";
+    place.run(&format!("train experiment.toml {start}")).exits(0);
+    let (fresh, started) = (first_loss(&place, 2), first_loss(&place, 3));
+    assert!(started < 0.8 * fresh, "from trained weights {started}, from random ones {fresh}");
+
+    // The same contents elsewhere are the same trial.
+    std::fs::copy(place.path("start/weights.safetensors"), place.path("copy.safetensors")).unwrap();
+    let plan = place.run("plan experiment.toml ~sweep seeds=1 train.initial_weights=copy.safetensors --format json");
+    assert_eq!(plan.exits(0).json()[0]["status"], "done");
+    place.run("export 2 --out other").exits(0);
+    std::fs::copy(place.path("other/weights.safetensors"), place.path("copy.safetensors")).unwrap();
+    let plan = place.run("plan experiment.toml ~sweep seeds=1 train.initial_weights=copy.safetensors --format json");
+    assert_eq!(plan.exits(0).json()[0]["status"], "to run");
+    assert_eq!(place.run("evaluate 3 --format json").exits(0).json()[0]["images"], 100);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_before_anything_is_recorded() {
+    let place = Workplace::new();
+    dark_and_bright(&place);
+    place.write(
+        "glyphs.toml",
+        "name = \"glyphs\"\n[dataset]\ntrain_images = 60\ntest_images = 20\n[train]\nepochs = 1\n",
+    );
+    let run = |words: &str| place.run(&format!("train glyphs.toml train.initial_weights={words}"));
+    let two_classes = "results.runs/1/weights.safetensors";
+    for (words, told) in [
+        ("none.safetensors".to_owned(), "none.safetensors"),
+        ("glyphs.toml".to_owned(), "is not a safetensors file"),
+        (two_classes.to_owned(), "fc5.weight is F32 [2, 84], the network needs F32 [10, 84]"),
+        (two_classes.to_owned(), "train.initial_weights_skip = [\"fc5\"]"),
+        (
+            format!("{two_classes} train.initial_weights_skip=[\"fc8\"]"),
+            "no layer fc8, only conv1, conv2, conv3, fc4, fc5",
+        ),
+        (
+            format!("{two_classes} train.initial_weights_skip=[\"fc5\"] model.architecture=alexnet model.width=0.125"),
+            "no layer fc5",
+        ),
+    ] {
+        let refused = run(&words).exits(2);
+        assert!(refused.stderr.contains(told) && refused.stderr.contains("glyphs.toml"), "{told}: {}", refused.stderr);
+    }
+    assert_eq!(place.count(DB, "SELECT count(*) FROM experiments"), 1, "refused before the database is touched");
+    run(&format!("{two_classes} train.initial_weights_skip=[\"fc5\"]")).exits(0);
+}

@@ -81,7 +81,8 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
     check_database(&global.db)?;
     let mut known: Vec<(plan::Dataset, Prepared)> = Vec::new();
     let mut trials = Vec::new();
-    for trial in experiment.trials() {
+    for mut trial in experiment.trials() {
+        train::note_initial_weights(&mut trial).with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
         let settings = &trial.settings.dataset;
         let prepared = match known.iter().find(|(seen, _)| seen == settings) {
             Some((_, prepared)) => prepared.clone(),
@@ -95,6 +96,8 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
             dataset::Loader::new(&prepared, &trial.settings.augment).map_err(|error| data::in_file(error, file))?;
         let (c, h, w) = loader.input_size();
         let network = graph::Network::new(&trial.settings.model, [c, h, w], prepared.classes())
+            .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
+        train::check_initial_weights(&trial, &network)
             .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
         let identity = trial.identity(&prepared.manifest().fingerprint);
         trials.push(Planned { trial, prepared, network, identity });

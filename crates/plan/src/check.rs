@@ -139,6 +139,11 @@ fn train(train: &Train) -> Result<(), Violation> {
     if let Some(clip) = train.gradient_clip {
         above("train.gradient_clip", clip, 0.0)?;
     }
+    Violation::unless(
+        train.initial_weights.as_ref().is_none_or(|path| !path.as_os_str().is_empty()),
+        "train.initial_weights",
+        || "must be the path of a safetensors file, got an empty one".to_owned(),
+    )?;
     train.schedule.validate()
 }
 
@@ -255,6 +260,11 @@ impl Model {
 
 fn update(settings: &Settings) -> Result<(), Violation> {
     let train = &settings.train;
+    Violation::unless(
+        train.initial_weights_skip.is_empty() || train.initial_weights.is_some(),
+        "train.initial_weights_skip",
+        || "has a meaning only with train.initial_weights".to_owned(),
+    )?;
     if train.nesterov {
         Violation::unless(train.optimizer == Optimizer::Sgd, "train.nesterov", || {
             "has a meaning for optimizer sgd only".to_owned()

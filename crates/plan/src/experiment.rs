@@ -102,6 +102,7 @@ impl Experiment {
             seed,
             settings: configuration.settings.clone(),
             assignments: configuration.assignments.clone(),
+            initial_weights_hash: None,
         };
         self.configurations
             .iter()
@@ -410,7 +411,7 @@ impl FileReader {
             if let Some(first) = seen.insert(hash, configurations.len()) {
                 let label = |configuration: &Configuration| {
                     let Configuration { variant, settings, assignments } = configuration.clone();
-                    Trial { variant, seed: 0, settings, assignments }.configuration_label()
+                    Trial { variant, seed: 0, settings, assignments, initial_weights_hash: None }.configuration_label()
                 };
                 let (first, second) = (label(&configurations[first]), label(&configuration));
                 let message = if first == second {

@@ -33,6 +33,9 @@ impl Settings {
             augment.crop = None;
         }
         settings.model = self.model.resolved(settings.input_size());
+        // Which layers, not in which order.
+        settings.train.initial_weights_skip.sort_unstable();
+        settings.train.initial_weights_skip.dedup();
         settings
     }
 

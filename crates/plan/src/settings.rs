@@ -308,6 +308,13 @@ pub struct Train {
     pub gradient_clip: Option<f64>,
     /// Arithmetic of the training step.
     pub precision: Precision,
+    /// Weights to start from instead of random ones: a safetensors file of this program, or of torchvision's AlexNet. Names and
+    /// shapes must be the network's. What is in the file decides the trial's identity, not where it lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<PathBuf>,
+    /// Layers that are drawn at random all the same, such as a classifier for other classes: `["fc8"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub initial_weights_skip: Vec<String>,
 }
 
 impl Default for Train {
@@ -327,6 +334,8 @@ impl Default for Train {
             label_smoothing: 0.0,
             gradient_clip: None,
             precision: Precision::default(),
+            initial_weights: None,
+            initial_weights_skip: Vec::new(),
         }
     }
 }

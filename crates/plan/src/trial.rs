@@ -18,6 +18,9 @@ pub struct Trial {
     /// The swept keys and their values, in the order of the file; what the variant sets is not among them. A schedule that is swept is
     /// given in its short form, such as `step(every_epochs=10)`.
     pub assignments: Vec<(String, Json)>,
+    /// BLAKE3 of the contents of `train.initial_weights`, in hexadecimal. A plan reads no such file: whoever does fills it in, and
+    /// only then has the trial its identity.
+    pub initial_weights_hash: Option<String>,
 }
 
 impl Trial {
@@ -66,7 +69,8 @@ impl Trial {
 
     /// Canonical JSON of everything that decides the result but the data itself: keys sorted, defaults filled in, no white space.
     ///
-    /// `dataset.path` is left out, because the data set's fingerprint stands for it, and so is `train.learning_rate` where the schedule
+    /// `dataset.path` is left out, because the data set's fingerprint stands for it; the hash of the contents stands for the path of
+    /// `train.initial_weights`; and left out is `train.learning_rate` where the schedule
     /// gives absolute rates.
     pub fn canonical(&self) -> String {
         let mut document = self.canonical_settings();
@@ -87,7 +91,12 @@ impl Trial {
     }
 
     fn canonical_settings(&self) -> Json {
-        canonical_settings(&self.settings)
+        let mut document = canonical_settings(&self.settings);
+        let train = document.get_mut("train").and_then(Json::as_object_mut);
+        if let (Some(train), Some(hash)) = (train, &self.initial_weights_hash) {
+            train.insert("initial_weights".to_owned(), format!("blake3:{hash}").into());
+        }
+        document
     }
 }
 

@@ -18,7 +18,9 @@ use plan::{Decay, ScheduleState, Train, Trial};
 
 use crate::{
     Assessment, Card, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
-    TrainError, Views, checkpoint, initialize, memory, save_weights,
+    TrainError, Views, checkpoint,
+    initial::{load_initial_weights, note_initial_weights},
+    initialize, memory, save_weights,
 };
 
 /// Least time between two step events.
@@ -106,6 +108,11 @@ pub fn run(
     sink: &mut dyn Sink,
     stop: &Stop,
 ) -> Result<Outcome, TrainError> {
+    let mut noted = trial.clone();
+    if noted.initial_weights_hash.is_none() {
+        note_initial_weights(&mut noted)?;
+    }
+    let trial = &noted;
     let settings = &trial.settings;
     let train = &settings.train;
     let loader = Loader::new(prepared, &settings.augment)?;
@@ -130,10 +137,14 @@ pub fn run(
         Some(folder) => checkpoint::load(folder, &variables, &identity)?,
         None => None,
     };
-    let mut progress = resumed.unwrap_or_else(|| {
-        initialize(&variables, &settings.model, trial.seed);
-        Progress { trial: identity, ..Progress::default() }
-    });
+    let mut progress = match resumed {
+        Some(progress) => progress,
+        None => {
+            initialize(&variables, &settings.model, trial.seed);
+            load_initial_weights(trial, &variables)?;
+            Progress { trial: identity, ..Progress::default() }
+        }
+    };
     let steps = splits.train.len().div_ceil(train.batch_size) as u32;
     let mut schedule = ScheduleState::new(train, steps);
     schedule.restore(progress.plateau);

@@ -91,7 +91,7 @@ pub(crate) fn read(path: &Path, states: &[&State]) -> Result<HashMap<String, Str
 }
 
 /// Parameters and running statistics: what inference needs.
-fn inference(variables: &Variables) -> Vec<&State> {
+pub(crate) fn inference(variables: &Variables) -> Vec<&State> {
     variables.parameters.iter().map(|p| &p.values).chain(&variables.running).collect()
 }
 

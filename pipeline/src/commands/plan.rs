@@ -81,7 +81,10 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
     let mut memory_of: Vec<(graph::Network, ::plan::Train, usize)> = Vec::new();
     let (mut unprepared, mut waiting) = (false, 0);
     let mut table = Vec::new();
-    let trials = plan.trials();
+    let mut trials = plan.trials();
+    for trial in &mut trials {
+        ::train::note_initial_weights(trial).with_context(|| format!("{}", experiment.file.display()))?;
+    }
     for (number, trial) in trials.iter().enumerate() {
         let shape = shape(&trial.settings, global).with_context(|| format!("{}", experiment.file.display()))?;
         let train = &trial.settings.train;
@@ -92,6 +95,12 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
             ),
             None => None,
         };
+        // Until the data is prepared, its classes are a guess.
+        let prepared = shape.as_ref().is_some_and(|shape| shape.fingerprint.is_some());
+        if let Some(network) = network.as_ref().filter(|_| prepared) {
+            ::train::check_initial_weights(trial, network)
+                .with_context(|| format!("{}: trial {}", experiment.file.display(), trial.label()))?;
+        }
         let memory = network.as_ref().map(|network| {
             let same = |(n, t, _): &&(graph::Network, ::plan::Train, usize)| {
                 n == network && t.batch_size == train.batch_size && t.optimizer == train.optimizer
@@ -127,7 +136,11 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
             text(status),
         ]);
     }
-    rows(&["trial", "label", "parameters", "epochs", "steps_per_epoch", "learning_rates", "memory", "status"], &table, to)?;
+    rows(
+        &["trial", "label", "parameters", "epochs", "steps_per_epoch", "learning_rates", "memory", "status"],
+        &table,
+        to,
+    )?;
     if !global.quiet {
         let noun = if trials.len() == 1 { "trial" } else { "trials" };
         eprintln!("{}: {} {noun}, {waiting} to run", plan.name, trials.len());

@@ -269,3 +269,29 @@ fn the_canonical_form_reads_back() {
     let settings: plan::Settings = serde_json::from_value(document).unwrap();
     assert_eq!(settings, trial.settings);
 }
+
+#[test]
+fn what_initial_weights_hold_decides_and_not_where_they_lie() {
+    let of = |train: &str, hash: Option<&str>| {
+        let mut trial = trial(&format!("[train]\n{train}"));
+        trial.initial_weights_hash = hash.map(str::to_owned);
+        trial
+    };
+    let here = of("initial_weights = \"here.safetensors\"", Some("aa"));
+    let there = of("initial_weights = \"there/it.safetensors\"", Some("aa"));
+    assert_eq!(here.canonical(), there.canonical());
+    assert!(here.canonical().contains("\"initial_weights\":\"blake3:aa\""), "{}", here.canonical());
+    let others = [
+        of("", None),
+        of("initial_weights = \"here.safetensors\"", Some("bb")),
+        of("initial_weights = \"here.safetensors\"\ninitial_weights_skip = [\"fc8\"]", Some("aa")),
+    ];
+    for other in &others {
+        assert_ne!(here.identity("data"), other.identity("data"), "{}", other.canonical());
+        assert_ne!(here.configuration_identity("data"), other.configuration_identity("data"));
+    }
+    assert!(!of("", None).canonical().contains("initial_weights"), "trials without any keep their identity");
+    let order =
+        |skip: &str| of(&format!("initial_weights = \"a\"\ninitial_weights_skip = {skip}"), Some("aa")).canonical();
+    assert_eq!(order("[\"fc8\", \"fc7\"]"), order("[\"fc7\", \"fc8\", \"fc7\"]"));
+}
