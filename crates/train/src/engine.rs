@@ -32,6 +32,9 @@ pub enum Views {
     Ten,
 }
 
+/// Writes one sample: (scratch, index, image [C, H, W], target \[K\]).
+type Fill<'a> = dyn Fn(&mut Scratch, u32, &mut [f32], &mut [f32]) + Sync + 'a;
+
 /// Compiled steps over one set of variables. Lives on the thread that made it.
 pub struct Engine {
     /// Parameters, moments, running statistics.
@@ -96,7 +99,7 @@ impl Engine {
     }
 
     /// Splits a batch over the threads: `fill(scratch, index, image [C, H, W], target [K])` for every sample.
-    fn load(&self, indices: &[u32], batch: &Batch, fill: &(dyn Fn(&mut Scratch, u32, &mut [f32], &mut [f32]) + Sync)) {
+    fn load(&self, indices: &[u32], batch: &Batch, fill: &Fill) {
         let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
         let (image, target) = (images.len() / indices.len(), targets.len() / indices.len());
         let mut workspace = self.workspace.borrow_mut();

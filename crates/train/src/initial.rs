@@ -15,13 +15,20 @@ fn refuse(path: &Path, reason: String) -> TrainError {
     TrainError::Weights { path: path.to_owned(), reason: format!("train.initial_weights: {reason}") }
 }
 
-/// The file of a trial's initial weights, if it has any, and the hash of its contents.
-fn open(trial: &Trial) -> Result<Option<(&Path, Vec<u8>, String)>, TrainError> {
+/// The file of a trial's initial weights.
+struct Opened<'a> {
+    path: &'a Path,
+    bytes: Vec<u8>,
+    /// Of the bytes.
+    hash: String,
+}
+
+fn open(trial: &Trial) -> Result<Option<Opened<'_>>, TrainError> {
     let Some(path) = trial.settings.train.initial_weights.as_deref() else { return Ok(None) };
     let fail = |source| TrainError::File { action: "read", path: path.to_owned(), source };
     let bytes = std::fs::read(path).map_err(fail)?;
     let hash = blake3::hash(&bytes).to_hex().to_string();
-    Ok(Some((path, bytes, hash)))
+    Ok(Some(Opened { path, bytes, hash }))
 }
 
 /// Notes in a trial what its initial weights hold, for its identity.
@@ -29,7 +36,7 @@ fn open(trial: &Trial) -> Result<Option<(&Path, Vec<u8>, String)>, TrainError> {
 /// # Errors
 /// When the file cannot be read.
 pub fn note_initial_weights(trial: &mut Trial) -> Result<(), TrainError> {
-    trial.initial_weights_hash = open(trial)?.map(|(.., hash)| hash);
+    trial.initial_weights_hash = open(trial)?.map(|opened| opened.hash);
     Ok(())
 }
 
@@ -38,7 +45,7 @@ pub fn note_initial_weights(trial: &mut Trial) -> Result<(), TrainError> {
 /// # Errors
 /// When the file cannot be read, or its tensors are not the network's.
 pub fn check_initial_weights(trial: &Trial, network: &Network) -> Result<(), TrainError> {
-    let Some((path, bytes, _)) = open(trial)? else { return Ok(()) };
+    let Some(Opened { path, bytes, .. }) = open(trial)? else { return Ok(()) };
     // States take no memory until they are used.
     let variables = Variables::new(network, trial.settings.train.optimizer);
     matched(path, &bytes, &variables, &trial.settings.train.initial_weights_skip).map(|_| ())
@@ -49,7 +56,7 @@ pub fn check_initial_weights(trial: &Trial, network: &Network) -> Result<(), Tra
 /// # Errors
 /// When the file cannot be read, has changed since the trial was planned, or its tensors are not the network's.
 pub(crate) fn load_initial_weights(trial: &Trial, variables: &Variables) -> Result<(), TrainError> {
-    let Some((path, bytes, hash)) = open(trial)? else { return Ok(()) };
+    let Some(Opened { path, bytes, hash }) = open(trial)? else { return Ok(()) };
     if trial.initial_weights_hash.as_ref().is_some_and(|noted| *noted != hash) {
         return Err(refuse(path, "the file has changed since the trial was planned".to_owned()));
     }

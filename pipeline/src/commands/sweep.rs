@@ -24,7 +24,7 @@ pub fn run(
     let swept = runner::sweep(&ready, global, machine, redo, None)?;
     let end = end(&swept, &experiment.file, global);
     if end != Exit::Interrupted && !no_report && swept.states.iter().any(|state| state.status == RunStatus::Done) {
-        super::report::write(&[ready.experiment.name.clone()], None, global)?;
+        super::report::write(std::slice::from_ref(&ready.experiment.name), None, global)?;
     }
     Ok(end)
 }
