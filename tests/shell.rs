@@ -79,6 +79,14 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert_eq!(first, "i\n");
     assert_eq!(wait(child).exits(0).stderr, "");
+
+    let commands =
+        [&["report", "small"][..], &["prepare", "experiment.toml"], &["completions", "bash"], &["query", "best"]];
+    for command in commands {
+        let mut child = place.command(command).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(wait(child).exits(0).stderr, "", "{command:?} into a closed pipe");
+    }
 }
 
 #[test]

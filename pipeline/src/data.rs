@@ -31,7 +31,10 @@ pub fn prepare(settings: &plan::Dataset, global: &Global, file: &Path) -> anyhow
                 Stage::Fingerprint => "reading the source",
                 Stage::Pack => "preparing images",
             };
-            *bar = Some((progress.stage, progress::bar(global.quiet, progress.total, label, progress.stage == Stage::Fingerprint)));
+            *bar = Some((
+                progress.stage,
+                progress::bar(global.quiet, progress.total, label, progress.stage == Stage::Fingerprint),
+            ));
         }
         if let Some((_, bar)) = &*bar {
             bar.set_length(progress.total);

@@ -72,6 +72,13 @@ pub fn tables(tables: &[Table], to: &Rows) -> anyhow::Result<()> {
     emit(&out, to)
 }
 
+/// Prints a line. Where nobody reads it any more that is an error like any other, not a panic as with `println!`.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
 /// A text cell.
 pub fn text(value: impl Into<String>) -> Cell {
     Cell::Text(value.into())

@@ -80,7 +80,13 @@ impl Sweep {
         let bar = &self.workers[worker];
         bar.set_length(u64::from(at.epochs) * u64::from(at.steps));
         bar.set_position(u64::from(at.epoch - 1) * u64::from(at.steps) + u64::from(at.step));
-        bar.set_message(format!("epoch {}/{} loss {} {:.0} images/s", at.epoch, at.epochs, loss(at.loss), images_per_second));
+        bar.set_message(format!(
+            "epoch {}/{} loss {} {:.0} images/s",
+            at.epoch,
+            at.epochs,
+            loss(at.loss),
+            images_per_second
+        ));
     }
 
     /// An epoch is done.

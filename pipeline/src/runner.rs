@@ -82,7 +82,8 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
     let mut known: Vec<(plan::Dataset, Prepared)> = Vec::new();
     let mut trials = Vec::new();
     for mut trial in experiment.trials() {
-        train::note_initial_weights(&mut trial).with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
+        train::note_initial_weights(&mut trial)
+            .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
         let settings = &trial.settings.dataset;
         let prepared = match known.iter().find(|(seen, _)| seen == settings) {
             Some((_, prepared)) => prepared.clone(),

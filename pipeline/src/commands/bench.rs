@@ -33,8 +33,18 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
     let gflop_per_s = flop / step_s / 1e9;
     let columns = [
-        "model", "batch", "threads", "mode", "images_per_second", "step_time_ms", "gflop_per_s", "fma_peak_gflop_per_s",
-        "share_of_peak", "steps", "planned_memory_mb", "peak_memory_mb",
+        "model",
+        "batch",
+        "threads",
+        "mode",
+        "images_per_second",
+        "step_time_ms",
+        "gflop_per_s",
+        "fma_peak_gflop_per_s",
+        "share_of_peak",
+        "steps",
+        "planned_memory_mb",
+        "peak_memory_mb",
     ];
     let row = vec![
         text(name),

@@ -97,7 +97,15 @@ pub fn run(
     let mut table: Vec<_> = network
         .layers
         .iter()
-        .map(|l| vec![text(l.name.clone()), text(describe(&l.kind)), text(shape(&l.output)), integer(l.parameters), integer(l.macs)])
+        .map(|l| {
+            vec![
+                text(l.name.clone()),
+                text(describe(&l.kind)),
+                text(shape(&l.output)),
+                integer(l.parameters),
+                integer(l.macs),
+            ]
+        })
         .collect();
     table.push(vec![
         text("total"),

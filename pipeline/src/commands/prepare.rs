@@ -9,7 +9,7 @@ use crate::{
     cli::{self, Format, Global, Rows},
     data,
     exit::Exit,
-    output::{integer, rows, text},
+    output::{self, integer, rows, text},
 };
 
 /// Prepares every data set that the experiment's trials use.
@@ -41,7 +41,7 @@ pub fn run(experiment: &cli::Experiment, preview: Option<&Path>, global: &Global
         if let (Some(path), true) = (preview, seen.is_empty()) {
             dataset::preview(&prepared, &trial.settings.augment, trial.seed, path)
                 .map_err(|error| data::in_file(error, &experiment.file))?;
-            println!("drew {}", path.display());
+            output::line(&format!("drew {}", path.display()))?;
         }
         seen.push(settings.clone());
     }

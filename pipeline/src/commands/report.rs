@@ -6,7 +6,7 @@ use dataset::Prepared;
 use report::Truth;
 use store::Store;
 
-use crate::{cli::Global, data, exit::Exit};
+use crate::{cli::Global, data, exit::Exit, output};
 
 /// Writes the report of some experiments.
 pub fn run(experiments: &[String], out: Option<&Path>, global: &Global) -> anyhow::Result<Exit> {
@@ -24,9 +24,7 @@ pub fn write(experiments: &[String], out: Option<&Path>, global: &Global) -> any
         let (_, settings) = tests.iter().find(|(known, _)| known == fingerprint)?;
         truth(&cache, fingerprint, settings)
     })?;
-    println!("{}", written.summary.trim_end());
-    println!("\nreport: {}", written.html.display());
-    Ok(())
+    output::line(&format!("{}\n\nreport: {}", written.summary.trim_end(), written.html.display()))
 }
 
 /// Data sets that the experiments' trials were tested on: fingerprint and settings.

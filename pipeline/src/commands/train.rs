@@ -43,7 +43,11 @@ pub fn run(
         let sql = "SELECT run_id AS run, split, round(loss, 4) AS loss, top1, top5, images FROM evaluations WHERE run_id = ?1";
         let table = store.query(sql, &[run.0.into()])?;
         if table.rows.is_empty() {
-            rows(&["run", "test"], &[vec![Cell::Integer(run.0), text("not yet")]], &Rows { format: Format::Table, out: None })?;
+            rows(
+                &["run", "test"],
+                &[vec![Cell::Integer(run.0), text("not yet")]],
+                &Rows { format: Format::Table, out: None },
+            )?;
         } else {
             super::query::print(&table, &Rows { format: Format::Table, out: None })?;
         }
