@@ -189,7 +189,8 @@ pub enum Layout {
     /// 96-256-384-384-256, as in the paper.
     #[default]
     Paper,
-    /// 64-192-384-256-256 with padding 2 in conv1 and a 6×6 average pool, as torchvision's `alexnet` (Krizhevsky 2014).
+    /// 64-192-384-256-256 with padding 2 in conv1, as torchvision's `alexnet` (Krizhevsky 2014). Equal to it where pool5 is 6×6,
+    /// as on 224×224: torchvision's adaptive average pool, which does nothing there, is left out.
     Torchvision,
 }
 
