@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x3},
 };
 
 use crate::source::Raw;
@@ -32,9 +33,16 @@ pub(crate) fn square(
     channels: usize,
     side: usize,
 ) -> Result<Vec<u8>, String> {
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let source = ImageRef::new(width as u32, height as u32, pixels, kind).map_err(|error| error.to_string())?;
-    let mut scaled = Image::new(side as u32, side as u32, kind);
+    // Typed, so that only these two kinds of pixels are compiled.
+    if channels == 1 { scaled::<U8>(pixels, width, height, side) } else { scaled::<U8x3>(pixels, width, height, side) }
+}
+
+fn scaled<P: PixelTrait>(pixels: &[u8], width: usize, height: usize, side: usize) -> Result<Vec<u8>, String> {
+    let source =
+        TypedImageRef::<P>::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
+    let mut bytes = vec![0; side * side * P::size()];
+    let mut scaled =
+        TypedImage::<P>::from_buffer(side as u32, side as u32, &mut bytes).map_err(|error| error.to_string())?;
     let short = width.min(height);
     // Whole pixels, so that an image whose short side is `side` already is cut and not blurred.
     let (left, top) = ((width - short) / 2, (height - short) / 2);
@@ -43,9 +51,9 @@ pub(crate) fn square(
         .crop(left as f64, top as f64, short as f64, short as f64)
         .use_alpha(false);
     RESIZER
-        .with_borrow_mut(|resizer| resizer.resize(&source, &mut scaled, &options))
+        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut scaled, &options))
         .map_err(|error| error.to_string())?;
-    Ok(scaled.into_vec())
+    Ok(bytes)
 }
 
 /// [H, W, C] to [C, H, W].
