@@ -23,7 +23,10 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     overrides.extend(bench.overrides.iter().cloned());
     let experiment = Experiment::parse("", "bench", &overrides)?;
     let settings = experiment.trials().into_iter().next().context("the overrides describe no trial")?.settings;
-    let network = graph::Network::new(&settings.model, input, classes)?;
+    // An override of the image's size is heeded: dataset.image_size=32.
+    let side = settings.dataset.image_size.unwrap_or(input[1]);
+    let channels = settings.dataset.color.map_or(input[0], ::plan::Color::channels);
+    let network = graph::Network::new(&settings.model, [channels, side, side], classes)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = bench.threads.map_or(cores, usize::from);
     let measured = ::train::bench::measure(&network, &settings, threads, bench.forward, bench.steps);
