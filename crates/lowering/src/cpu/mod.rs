@@ -19,6 +19,7 @@ mod program;
 mod simd;
 mod team;
 mod update;
+mod vector;
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -27,6 +28,7 @@ use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
 pub use peak::fma_peak;
 pub use program::{MemoryPlan, Program, StepTime, Workspace};
+pub use vector::{Level, level, set_level};
 
 use self::{
     fusion::{Epilogue, Group},

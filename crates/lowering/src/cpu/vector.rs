@@ -1,0 +1,97 @@
+//! Which vector instructions the kernels run with, decided once per process.
+
+use std::{
+    any::TypeId,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+};
+
+use pulp::{Scalar128b, Scalar512b, Simd, WithSimd};
+
+/// Vector instructions, widest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Level {
+    /// Four lanes in plain Rust; runs everywhere.
+    Portable = 1,
+    /// Sixteen lanes in plain Rust: the shape of AVX-512 kernels on any processor, for tests.
+    PortableWide,
+    /// AVX2 with fused multiply-add, eight lanes.
+    Avx2,
+    /// AVX-512, sixteen lanes.
+    Avx512,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// Makes all kernels of this process run with one level, for tests and to have the bits of a lesser processor. Returns false,
+/// and changes nothing, if this processor lacks the instructions.
+pub fn set_level(level: Level) -> bool {
+    let runs = match level {
+        Level::Portable | Level::PortableWide => true,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => pulp::x86::V3::try_new().is_some(),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => pulp::x86::V4::try_new().is_some(),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => false,
+    };
+    if runs {
+        LEVEL.store(level as u8, Relaxed);
+    }
+    runs
+}
+
+/// The level that kernels run with: what [`set_level`] chose, else the best of the processor.
+pub fn level() -> Level {
+    match LEVEL.load(Relaxed) {
+        1 => Level::Portable,
+        2 => Level::PortableWide,
+        3 => Level::Avx2,
+        4 => Level::Avx512,
+        _ => {
+            let found = [Level::Avx512, Level::Avx2, Level::Portable].into_iter().find(|&level| set_level(level));
+            found.expect("the portable level runs everywhere")
+        }
+    }
+}
+
+/// Runs a kernel, compiled for each level, with the current one.
+///
+/// The body must be `#[inline(always)]` down to the vector operations, or they are not compiled for the level.
+pub(crate) fn run<K: WithSimd>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    match level() {
+        Level::Avx512 => {
+            if let Some(simd) = pulp::x86::V4::try_new() {
+                return Simd::vectorize(simd, kernel);
+            }
+        }
+        Level::Avx2 => {
+            if let Some(simd) = pulp::x86::V3::try_new() {
+                return Simd::vectorize(simd, kernel);
+            }
+        }
+        _ => {}
+    }
+    #[cfg(target_arch = "aarch64")]
+    if level() == Level::Portable
+        && let Some(simd) = pulp::aarch64::Neon::try_new()
+    {
+        return Simd::vectorize(simd, kernel);
+    }
+    match level() {
+        Level::PortableWide => Simd::vectorize(Scalar512b, kernel),
+        _ => Simd::vectorize(Scalar128b, kernel),
+    }
+}
+
+/// a·b + c, rounded once where the instructions have it, twice on the portable levels (where it would be a library call).
+#[inline(always)]
+pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    let portable = [TypeId::of::<Scalar128b>(), TypeId::of::<Scalar512b>()];
+    if portable.contains(&TypeId::of::<S>()) {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
+}
