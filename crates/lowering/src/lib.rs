@@ -4,5 +4,7 @@
 //! over an arena whose layout is known before the first step. Results do not depend on the number of threads: work is
 //! split by shape alone and partial sums are added in a fixed order.
 
+#![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of fixed length with one index")]
+
 pub mod cpu;
 mod schedule;

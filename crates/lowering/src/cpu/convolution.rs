@@ -10,11 +10,12 @@ use super::{
     Plan,
     fusion::Epilogue,
     linear,
-    matrix::{Matrix, multiply},
+    matrix::{self, Matrix, multiply},
     memory::{Memory, Slot},
     movement::{self, chunk},
     program::Kernel,
     simd,
+    winograd::{self, Correlation},
 };
 
 /// Least columns of a matrix product, if the batch has as many.
@@ -98,6 +99,23 @@ impl Extents {
     /// A convolution whose single window is the whole image is a linear layer.
     fn is_linear(&self) -> bool {
         self.groups == 1 && self.padding == 0 && (self.kh, self.kw) == (self.h, self.w)
+    }
+
+    /// The correlation that minimal filtering serves better, if it does.
+    fn winograd(&self) -> Option<Correlation> {
+        let c = Correlation {
+            images: self.images,
+            groups: self.groups,
+            from: self.c / self.groups,
+            to: self.o / self.groups,
+            h: self.h,
+            w: self.w,
+            oh: self.oh,
+            ow: self.ow,
+            padding: self.padding,
+            kernel: self.kh,
+        };
+        winograd::serves(&c, self.stride, [self.kh, self.kw]).then_some(c)
     }
 
     /// Output columns whose window column `kx` falls on the image.
@@ -194,13 +212,14 @@ impl Kernel for Forward {
         self.e.images.div_ceil(self.e.block())
     }
     fn scratch(&self) -> usize {
-        self.e.private()
+        self.e.private() + matrix::room(self.e.o / self.e.groups, self.e.window())
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
         let block = chunk(task, e.block(), e.images);
         let (images, pixels, per_group) = (block.len(), e.pixels(), e.o / e.groups);
-        let (cols, room) = scratch[..e.private()].split_at_mut(e.cols());
+        let (scratch, panels) = scratch.split_at_mut(e.private());
+        let (cols, room) = scratch.split_at_mut(e.cols());
         let cols = &mut cols[..e.window() * images * pixels];
         let x = &memory.read(self.x)[block.start * e.input()..block.end * e.input()];
         let range = block.start * e.output()..block.end * e.output();
@@ -217,14 +236,14 @@ impl Kernel for Forward {
             let biases = &biases[group * per_group..][..per_group];
             if images == 1 {
                 let y = &mut out[first..][..per_group * pixels];
-                multiply(y, pixels, sizes, w, cols, false);
+                multiply(y, pixels, sizes, w, cols, false, panels);
                 for (plane, &bias) in y.chunks_exact_mut(pixels).zip(biases) {
                     plane.iter_mut().for_each(|v| *v += bias);
                 }
                 continue;
             }
             let y = &mut room[..per_group * images * pixels];
-            multiply(y, images * pixels, sizes, w, cols, false);
+            multiply(y, images * pixels, sizes, w, cols, false, panels);
             for (image, out) in out.chunks_exact_mut(e.output()).enumerate() {
                 let planes = out[first..][..per_group * pixels].chunks_exact_mut(pixels);
                 for ((plane, row), &bias) in planes.zip(y.chunks_exact(images * pixels)).zip(biases) {
@@ -250,6 +269,9 @@ pub(super) fn forward(
     if e.is_linear() {
         return linear::forward(plan, e.images, e.input(), e.o, x, y, epilogue);
     }
+    if let Some(c) = e.winograd() {
+        return winograd::forward(plan, c, x, y, epilogue);
+    }
     let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
     plan.push(Forward { e, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
 }
@@ -270,13 +292,14 @@ impl Kernel for InputGrad {
         self.e.images.div_ceil(self.e.block())
     }
     fn scratch(&self) -> usize {
-        self.e.private()
+        self.e.private() + matrix::room(self.e.window(), self.e.o / self.e.groups)
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
         let block = chunk(task, e.block(), e.images);
         let (images, pixels, per_group) = (block.len(), e.pixels(), e.o / e.groups);
-        let (cols, room) = scratch[..e.private()].split_at_mut(e.cols());
+        let (scratch, panels) = scratch.split_at_mut(e.private());
+        let (cols, room) = scratch.split_at_mut(e.cols());
         let cols = &mut cols[..e.window() * images * pixels];
         let dy = &memory.read(self.dy)[block.start * e.output()..block.end * e.output()];
         let range = block.start * e.input()..block.end * e.input();
@@ -286,7 +309,7 @@ impl Kernel for InputGrad {
         for group in 0..e.groups {
             let w = Matrix::columns(&weights[group * per_group * e.window()..], e.window());
             let dy = Matrix::rows(e.gather_outputs(dy, group, images, room), images * pixels);
-            multiply(cols, images * pixels, (e.window(), per_group, images * pixels), w, dy, false);
+            multiply(cols, images * pixels, (e.window(), per_group, images * pixels), w, dy, false, panels);
             for (image, dx) in dx.chunks_exact_mut(e.input()).enumerate() {
                 e.scatter(cols, &mut dx[group * e.input() / e.groups..], (image, images));
             }
@@ -309,6 +332,9 @@ pub(super) fn input_grad(
     if e.is_linear() {
         return linear::input_grad(plan, e.images, &shapes[0], x, dx, epilogue);
     }
+    if let Some(c) = e.winograd() {
+        return winograd::input_grad(plan, c, x, dx, epilogue);
+    }
     let touches: Vec<Slot> = x.iter().copied().chain([dx]).chain(epilogue.slots()).collect();
     plan.push(InputGrad { e, w: x[0], dy: x[1], dx, epilogue }, &touches);
 }
@@ -330,11 +356,12 @@ impl Kernel for WeightGrad {
         self.parts
     }
     fn scratch(&self) -> usize {
-        self.e.private()
+        self.e.private() + matrix::room(self.e.o / self.e.groups, self.e.block() * self.e.pixels())
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
-        let (all_cols, room) = scratch[..e.private()].split_at_mut(e.cols());
+        let (scratch, panels) = scratch.split_at_mut(e.private());
+        let (all_cols, room) = scratch.split_at_mut(e.cols());
         let out = memory.write(self.partial, task * e.weights()..(task + 1) * e.weights());
         let (x, dy) = (memory.read(self.x), memory.read(self.dy));
         let (pixels, per_group) = (e.pixels(), e.o / e.groups);
@@ -355,7 +382,8 @@ impl Kernel for WeightGrad {
                 let dy = Matrix::rows(e.gather_outputs(dy, group, images, room), images * pixels);
                 let dw = &mut out[group * per_group * e.window()..][..per_group * e.window()];
                 let sizes = (per_group, images * pixels, e.window());
-                multiply(dw, e.window(), sizes, dy, Matrix::columns(cols, images * pixels), start > part.start);
+                let cols = Matrix::columns(cols, images * pixels);
+                multiply(dw, e.window(), sizes, dy, cols, start > part.start, panels);
             }
         }
     }
@@ -381,6 +409,9 @@ pub(super) fn weight_grad(
     let e = Extents::new(a, &shapes[0], w_shape, &shapes[1]);
     if e.is_linear() {
         return linear::weight_grad(plan, e.images, w_shape, x, dw);
+    }
+    if let Some(c) = e.winograd() {
+        return winograd::weight_grad(plan, c, x, dw);
     }
     let parts = parts(&e);
     if parts == 1 {

@@ -3,7 +3,7 @@
 use super::{
     Plan,
     fusion::Epilogue,
-    matrix::{Matrix, multiply},
+    matrix::{self, Matrix, multiply},
     memory::{Memory, Slot},
     movement::chunk,
     program::Kernel,
@@ -48,6 +48,13 @@ struct Product {
     epilogue: Epilogue,
 }
 
+impl Product {
+    /// Room for a tile that is narrower than the result.
+    fn private(&self) -> usize {
+        if self.tiles.width < self.tiles.columns { self.tiles.height * self.tiles.width } else { 0 }
+    }
+}
+
 impl Kernel for Product {
     fn name(&self) -> &'static str {
         self.name
@@ -56,7 +63,7 @@ impl Kernel for Product {
         self.tiles.count()
     }
     fn scratch(&self) -> usize {
-        if self.tiles.width < self.tiles.columns { self.tiles.height * self.tiles.width } else { 0 }
+        self.private() + matrix::room(self.tiles.height, self.depth)
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let (rows, columns) = self.tiles.tile(task);
@@ -68,13 +75,14 @@ impl Kernel for Product {
         let (a, b) = (view(self.a, rows.start, 0), view(self.b, 0, columns.start));
         let sizes = (rows.len(), self.depth, columns.len());
         let whole = columns.len() == self.tiles.columns;
+        let (private, panels) = scratch.split_at_mut(self.private());
         // Rows of a column tile are far apart in y: compute in private memory, then copy row by row.
         let out = if whole {
             memory.write(self.y, rows.start * self.tiles.columns..rows.end * self.tiles.columns)
         } else {
-            &mut scratch[..rows.len() * columns.len()]
+            &mut private[..rows.len() * columns.len()]
         };
-        multiply(out, columns.len(), sizes, a, b, false);
+        multiply(out, columns.len(), sizes, a, b, false, panels);
         if let Some(bias) = self.bias {
             let bias = &memory.read(bias)[columns.clone()];
             out.chunks_exact_mut(columns.len()).for_each(|row| simd::add(row, bias));

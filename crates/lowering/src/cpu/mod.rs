@@ -13,6 +13,7 @@ mod local_response;
 mod matrix;
 mod memory;
 mod movement;
+mod pages;
 mod peak;
 mod pooling;
 mod program;
@@ -20,6 +21,7 @@ mod simd;
 mod team;
 mod update;
 mod vector;
+mod winograd;
 
 use std::{cell::RefCell, rc::Rc};
 

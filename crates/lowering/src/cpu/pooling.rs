@@ -1,6 +1,7 @@
 //! Max and average pooling, a few planes a task.
 
 use graph::operators::Pool;
+use pulp::{Simd, WithSimd};
 
 use super::{
     Plan,
@@ -9,6 +10,7 @@ use super::{
     movement::{CHUNK, chunk},
     program::Kernel,
     simd::dispatch,
+    vector,
 };
 
 #[derive(Clone, Copy)]
@@ -32,6 +34,10 @@ impl Planes {
     }
     fn output(&self) -> usize {
         self.oh * self.ow
+    }
+    /// Whether lines can be split into even and odd pixels.
+    fn by_two(&self) -> bool {
+        self.pool.stride == 2 && matches!(self.pool.size, 2 | 3)
     }
     /// Planes per task.
     fn batch(&self) -> usize {
@@ -78,14 +84,185 @@ impl Kernel for Pooling {
         let target = if matches!(self.kind, Kind::Max | Kind::Average) { outputs.clone() } else { inputs.clone() };
         let y = memory.write(self.y, target.clone());
         match self.kind {
+            Kind::Max if p.by_two() => vector::run(ByTwo { p, x: &x[inputs], out: y, dy: None }),
             Kind::Max => max_planes(p, &x[inputs], y),
             Kind::Average => average_planes(p, &x[inputs], y),
             Kind::AverageGrad => average_grad_planes(p, &x[outputs], y),
             Kind::MaxGrad => {
-                max_grad_planes(p, &x[inputs], &memory.read(self.dy.expect("a gradient comes in"))[outputs], y)
+                let dy = &memory.read(self.dy.expect("a gradient comes in"))[outputs];
+                if p.by_two() {
+                    vector::run(ByTwo { p, x: &x[inputs], out: y, dy: Some(dy) });
+                } else {
+                    max_grad_planes(p, &x[inputs], dy, y);
+                }
             }
         }
         self.epilogue.apply(memory, y, target.start);
+    }
+}
+
+/// Outputs of a line that are worked on together: sixteen fill whole registers of every level.
+const LINE: usize = 16;
+
+/// Every second pixel of a row, so that windows with stride 2 become whole registers: the even ones, one more where a window
+/// of three pixels reaches it, and the odd ones.
+struct Halves {
+    even: [f32; LINE + 1],
+    odd: [f32; LINE],
+}
+
+impl Halves {
+    #[inline(always)]
+    fn split(row: &[f32], n: usize) -> Self {
+        let mut halves = Self { even: [0.0; LINE + 1], odd: [0.0; LINE] };
+        let (pairs, rest) = row.as_chunks::<2>();
+        if let Some(whole) = pairs.first_chunk::<LINE>() {
+            for i in 0..LINE {
+                halves.even[i] = whole[i][0];
+                halves.odd[i] = whole[i][1];
+            }
+        } else {
+            for (i, pair) in pairs.iter().enumerate().take(n) {
+                halves.even[i] = pair[0];
+                halves.odd[i] = pair[1];
+            }
+        }
+        halves.even[n] = pairs.get(n).map_or_else(|| rest.first().copied().unwrap_or(0.0), |pair| pair[0]);
+        halves
+    }
+
+    /// The pixels that column `kx` of the windows sees.
+    #[inline(always)]
+    fn column(&self, kx: usize) -> &[f32] {
+        if kx == 1 { &self.odd } else { &self.even[kx / 2..][..LINE] }
+    }
+}
+
+/// Max pooling and its gradient for windows of 2×2 or 3×3 pixels with stride 2.
+struct ByTwo<'a> {
+    p: &'a Planes,
+    x: &'a [f32],
+    /// Forward: y. Backward: dx.
+    out: &'a mut [f32],
+    dy: Option<&'a [f32]>,
+}
+
+impl WithSimd for ByTwo<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let p = self.p;
+        match self.dy {
+            None => {
+                for (x, y) in self.x.chunks_exact(p.input()).zip(self.out.chunks_exact_mut(p.output())) {
+                    max_plane(simd, p, x, y);
+                }
+            }
+            Some(dy) => {
+                let planes = self.x.chunks_exact(p.input()).zip(dy.chunks_exact(p.output()));
+                for ((x, dy), dx) in planes.zip(self.out.chunks_exact_mut(p.input())) {
+                    dx.fill(0.0);
+                    max_grad_plane(simd, p, x, dy, dx);
+                }
+            }
+        }
+    }
+}
+
+/// Largest value of each window of part of a line, and the number of the tap that has it. NaN wins, so that a diverged
+/// network shows.
+#[inline(always)]
+fn largest<S: Simd>(simd: S, size: usize, rows: &[Halves; 3], n: usize) -> (S::f32s, S::f32s) {
+    let mut best = simd.splat_f32s(f32::NEG_INFINITY);
+    let mut winner = simd.splat_f32s(0.0);
+    for (ky, row) in rows.iter().enumerate().take(size) {
+        for kx in 0..size {
+            let pixel = S::as_simd_f32s(row.column(kx)).0[n];
+            let number_of = simd.not_m32s(simd.equal_f32s(pixel, pixel));
+            let wins = simd.or_m32s(simd.greater_than_f32s(pixel, best), number_of);
+            best = simd.select_f32s(wins, pixel, best);
+            winner = simd.select_f32s(wins, simd.splat_f32s((ky * size + kx) as f32), winner);
+        }
+    }
+    (best, winner)
+}
+
+/// The rows that a line of windows sees, from output column `from` on.
+#[inline(always)]
+fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize, n: usize) -> [Halves; 3] {
+    let mut rows = [const { Halves { even: [0.0; LINE + 1], odd: [0.0; LINE] } }; 3];
+    for (ky, row) in rows.iter_mut().enumerate().take(p.pool.size) {
+        *row = Halves::split(&x[(2 * oy + ky) * p.w..][2 * from..p.w], n);
+    }
+    rows
+}
+
+#[inline(always)]
+fn max_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], y: &mut [f32]) {
+    for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
+        for (part, line) in line.chunks_mut(LINE).enumerate() {
+            let rows = rows_of_line(p, x, oy, part * LINE, line.len());
+            let mut values = [0.0; LINE];
+            for n in 0..LINE / S::F32_LANES {
+                S::as_mut_simd_f32s(&mut values).0[n] = largest(simd, p.pool.size, &rows, n).0;
+            }
+            line.copy_from_slice(&values[..line.len()]);
+        }
+    }
+}
+
+/// dy goes to the first largest value of each window.
+#[inline(always)]
+fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let size = p.pool.size;
+    for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
+        for (part, line) in line.chunks(LINE).enumerate() {
+            let count = line.len();
+            let rows = rows_of_line(p, x, oy, part * LINE, count);
+            // Behind the last window there is nothing to share out.
+            let mut share = [0.0; LINE];
+            share[..count].copy_from_slice(line);
+            let mut winners = [0.0; LINE];
+            for n in 0..LINE / S::F32_LANES {
+                S::as_mut_simd_f32s(&mut winners).0[n] = largest(simd, size, &rows, n).1;
+            }
+            for ky in 0..size {
+                let mut columns = [[0.0; LINE]; 3];
+                for (kx, column) in columns.iter_mut().enumerate().take(size) {
+                    let number = simd.splat_f32s((ky * size + kx) as f32);
+                    for (n, to) in S::as_mut_simd_f32s(column).0.iter_mut().enumerate() {
+                        let wins = simd.equal_f32s(S::as_simd_f32s(&winners).0[n], number);
+                        *to = simd.select_f32s(wins, S::as_simd_f32s(&share).0[n], simd.splat_f32s(0.0));
+                    }
+                }
+                let row = &mut dx[(2 * oy + ky) * p.w..][2 * part * LINE..p.w];
+                let mut even = [0.0; LINE + 1];
+                even[..LINE].copy_from_slice(&columns[0]);
+                for i in 0..LINE {
+                    even[i + 1] += columns[2][i];
+                }
+                let (pairs, rest) = row.as_chunks_mut::<2>();
+                if let Some(whole) = pairs.first_chunk_mut::<LINE>() {
+                    for i in 0..LINE {
+                        whole[i][0] += even[i];
+                        whole[i][1] += columns[1][i];
+                    }
+                } else {
+                    for (i, pair) in pairs.iter_mut().enumerate().take(count) {
+                        pair[0] += even[i];
+                        pair[1] += columns[1][i];
+                    }
+                }
+                if size == 3 {
+                    // The last window's third pixel stands alone, or before one that no window of this part sees.
+                    let whole = count.max(if pairs.len() >= LINE { LINE } else { 0 });
+                    if whole == count {
+                        let last = if count < pairs.len() { &mut pairs[count][0] } else { &mut rest[0] };
+                        *last += even[count];
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligned_vec::AVec;
 use graph::{State, StateValues};
 use luminal::{
     op::{InputTensor, Operator},
@@ -17,6 +16,7 @@ use luminal::{
 use super::{
     Plan,
     memory::{Memory, Place, layout},
+    pages::Pages,
     team::Team,
 };
 
@@ -38,16 +38,16 @@ pub(crate) trait Kernel: Sync {
 #[derive(Debug)]
 pub struct Workspace {
     team: Team,
-    arena: AVec<f32>,
-    scratch: Vec<AVec<f32>>,
+    arena: Pages,
+    scratch: Vec<Pages>,
 }
 
 impl Workspace {
     /// A workspace for programs that run on `threads` threads.
     pub fn new(threads: usize) -> Rc<RefCell<Self>> {
         let team = Team::new(threads);
-        let scratch = (0..team.threads()).map(|_| AVec::new(64)).collect();
-        Rc::new(RefCell::new(Self { team, arena: AVec::new(64), scratch }))
+        let scratch = (0..team.threads()).map(|_| Pages::default()).collect();
+        Rc::new(RefCell::new(Self { team, arena: Pages::default(), scratch }))
     }
 
     /// Number of threads.
@@ -61,11 +61,9 @@ impl Workspace {
     }
 
     fn reserve(&mut self, plan: MemoryPlan) {
-        let grow =
-            |buffer: &mut AVec<f32>, bytes: usize| buffer.resize(buffer.len().max(bytes / size_of::<f32>()), 0.0);
-        grow(&mut self.arena, plan.arena_bytes);
+        self.arena.reserve(plan.arena_bytes / size_of::<f32>());
         for scratch in &mut self.scratch {
-            grow(scratch, plan.scratch_bytes / plan.threads);
+            scratch.reserve(plan.scratch_bytes / size_of::<f32>() / plan.threads);
         }
     }
 }
@@ -162,8 +160,8 @@ impl Program {
         self.kernels.iter().zip(times).map(|(kernel, time)| StepTime { kernel: kernel.name(), time }).collect()
     }
 
-    /// Runs one step.
-    fn run(&self) {
+    /// Runs one step, as executing the graph does.
+    pub fn run(&self) {
         let Workspace { team, arena, scratch } = &mut *self.workspace.borrow_mut();
         let mut guards: Vec<_> = self.states.iter().map(State::write).collect();
         let mut states: Vec<&mut StateValues> = guards.iter_mut().map(|guard| &mut **guard).collect();

@@ -8,6 +8,7 @@ mod parity;
 #[path = "../../../graph/tests/support/mod.rs"]
 mod support;
 mod threads;
+mod winograd;
 
 use graph::Autograd;
 use lowering::cpu::{CpuCompiler, Workspace};

@@ -92,6 +92,18 @@ proptest! {
     }
 
     #[test]
+    fn convolutions_by_minimal_filtering(
+        seed in 0..1_000_u64, n in 1..12_usize, c in 16..40_usize, o in 16..40_usize, side in (5..18_usize, 5..18_usize),
+        wide in any::<bool>(), padding in 0..5_usize, groups in 1..3_usize, threads in threads(),
+    ) {
+        let kernel = if wide { 5 } else { 3 };
+        let padding = padding.min(kernel - 1);
+        let x = at_least(Images { n, c, h: side.0, w: side.1 }, 7_usize.saturating_sub(padding));
+        let attributes = Convolution { stride: 1, padding, groups };
+        check(&expressions::convolution(seed, x, o, (kernel, kernel), attributes), threads);
+    }
+
+    #[test]
     fn convolutions_of_the_whole_image(seed in 0..1_000_u64, x in images(), o in 1..40_usize, threads in threads()) {
         let attributes = Convolution { stride: 1, padding: 0, groups: 1 };
         check(&expressions::convolution(seed, at_least(x, 1), o, (x.h, x.w), attributes), threads);

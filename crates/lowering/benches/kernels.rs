@@ -1,0 +1,77 @@
+//! Time of each kernel of a training step, against the processor's multiply-add peak.
+//!
+//! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH]`
+
+use std::time::Instant;
+
+use graph::{Autograd, Network, step::Variables};
+use lowering::cpu::{CpuCompiler, Workspace, fma_peak, program};
+use plan::{Architecture, Model, Optimizer, Train};
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
+    let alexnet = words.first().is_none_or(|word| word == "alexnet");
+    let (batch_size, threads) = (number(1, 32), number(2, 1));
+    let width = words.get(4).and_then(|w| w.parse().ok());
+    let (architecture, input, classes) = if alexnet {
+        let side = number(3, 227);
+        (Architecture::AlexNet, [3, side, side], if side < 100 { 10 } else { 1000 })
+    } else {
+        (Architecture::LeNet5, [1, 28, 28], 10)
+    };
+    let network = Network::new(&Model { architecture, width, ..Model::default() }, input, classes).expect("it fits");
+    let train = Train { batch_size, ..Train::default() };
+    let workspace = Workspace::new(threads);
+    let variables = Variables::new(&network, Optimizer::Sgd);
+    for parameter in &variables.parameters {
+        let mut values = parameter.values.write();
+        values.iter_mut().enumerate().for_each(|(i, v)| *v = ((i * 7919 % 201) as f32 - 100.0) * 1e-3);
+    }
+    let (mut graph, batch) = variables.training_graph(batch_size, &train);
+    graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+    variables.set_hyper(&train, 1e-4, 1);
+    batch.images.write().iter_mut().enumerate().for_each(|(i, v)| *v = ((i * 31 % 255) as f32 - 127.0) / 127.0);
+    batch.targets.write().iter_mut().step_by(classes).for_each(|v| *v = 1.0);
+    (0..2).for_each(|_| graph.execute());
+
+    let steps = if alexnet { 3 } else { 300 };
+    let mut times: Vec<f64> = (0..2 * steps)
+        .map(|_| {
+            let start = Instant::now();
+            graph.execute();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let peak = fma_peak(&mut workspace.borrow_mut());
+    let program = program(&graph);
+    program.start_profile();
+    let profiled = steps * 2;
+    for _ in 0..profiled {
+        program.run();
+    }
+    let mut rows: Vec<(&'static str, f64)> = Vec::new();
+    for step in program.profile() {
+        let ms = step.time.as_secs_f64() * 1e3 / profiled as f64;
+        match rows.iter_mut().find(|(name, _)| *name == step.kernel) {
+            Some((_, sum)) => *sum += ms,
+            None => rows.push((step.kernel, ms)),
+        }
+    }
+    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+    rows.iter().for_each(|(name, ms)| println!("{ms:10.4} ms  {name}"));
+    let median = times[times.len() / 2];
+    let flop = network.training_flop(true) as f64 * batch_size as f64;
+    println!(
+        "median {:.3} ms, best {:.3} ms; {:.1} images/s, best {:.1}; {:.1} of {:.1} GFLOP/s; arena {} MB, scratch {} MB",
+        median * 1e3,
+        times[0] * 1e3,
+        batch_size as f64 / median,
+        batch_size as f64 / times[0],
+        flop / median / 1e9,
+        peak / 1e9,
+        program.memory_plan().arena_bytes / 1_000_000,
+        program.memory_plan().scratch_bytes / 1_000_000,
+    );
+}

@@ -1,0 +1,397 @@
+//! Forward convolutions and input gradients, some images a task.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    super::{
+        Plan,
+        fusion::Epilogue,
+        matrix::{Sums, Tile, with_tile},
+        memory::{Memory, Slot},
+        movement::chunk,
+        program::Kernel,
+        vector::{self, fma},
+    },
+    Correlation, POINTS, PRODUCTS, channel_stride,
+    tiles::{Target, Values, data_of_channels},
+    transform::{self, both_ways},
+};
+
+/// Tiles that are transformed together: enough for the transformed weights to be read seldom, few enough for their values
+/// to stay near.
+const BLOCK: usize = 64;
+
+/// Tiles, rows of a block are a multiple of this: of the rows of every register tile.
+const ROWS: usize = 12;
+
+/// Transformed weights [groups, 36, panels, from, columns of a panel] of a correlation.
+struct Weights {
+    c: Correlation,
+    /// Weights as they stand: [O, C/g, k, k].
+    w: Slot,
+    y: Slot,
+    /// Whether inputs and outputs change roles and kernels turn around, as gradients of inputs want.
+    transposed: bool,
+}
+
+impl Weights {
+    /// Values of one product of one group.
+    fn product(c: &Correlation) -> usize {
+        c.to.next_multiple_of(Tile::new().columns) * c.from
+    }
+}
+
+impl Kernel for Weights {
+    fn name(&self) -> &'static str {
+        "winograd weights"
+    }
+    fn tasks(&self) -> usize {
+        self.c.groups * PRODUCT_TASKS
+    }
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
+        vector::run(TransformWeights { kernel: self, task, memory });
+    }
+}
+
+/// Parts of a group's input channels.
+const PRODUCT_TASKS: usize = 8;
+
+struct TransformWeights<'a> {
+    kernel: &'a Weights,
+    task: usize,
+    memory: &'a Memory,
+}
+
+impl WithSimd for TransformWeights<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.kernel.c.kernel {
+            3 => weights::<S, 3>(simd, &self),
+            _ => weights::<S, 5>(simd, &self),
+        }
+    }
+}
+
+#[inline(always)]
+fn weights<S: Simd, const K: usize>(simd: S, t: &TransformWeights) {
+    let Weights { c, w, y, transposed } = *t.kernel;
+    let (group, part) = (t.task / PRODUCT_TASKS, t.task % PRODUCT_TASKS);
+    let source = &t.memory.read(w)[group * c.from * c.to * K * K..][..c.from * c.to * K * K];
+    let width = 2 * S::F32_LANES;
+    let size = Weights::product(&c);
+    let inputs = chunk(part, c.from.div_ceil(PRODUCT_TASKS), c.from);
+    for input in inputs {
+        for first in (0..c.to.next_multiple_of(width)).step_by(S::F32_LANES) {
+            let mut taps = [[[0.0; 16]; K]; K];
+            for lane in 0..S::F32_LANES.min(c.to.saturating_sub(first)) {
+                let output = first + lane;
+                let index = if transposed { input * c.to + output } else { output * c.from + input };
+                let square = &source[index * K * K..][..K * K];
+                for i in 0..K {
+                    for j in 0..K {
+                        let at = if transposed { K * K - 1 - (i * K + j) } else { i * K + j };
+                        taps[i][j][lane] = square[at];
+                    }
+                }
+            }
+            let mut square = [[simd.splat_f32s(0.0); K]; K];
+            for (to, from) in square.as_flattened_mut().iter_mut().zip(taps.as_flattened()) {
+                *to = S::as_simd_f32s(from).0[0];
+            }
+            let products = both_ways!(simd, square, K, POINTS, transform::filter);
+            let at = (first / width * c.from + input) * width + first % width;
+            for (i, &product) in products.as_flattened().iter().enumerate() {
+                let at = (group * PRODUCTS + i) * size + at;
+                let to = t.memory.write(y, at..at + S::F32_LANES);
+                S::as_mut_simd_f32s(to).0[0] = product;
+            }
+        }
+    }
+}
+
+/// Applies transformed weights.
+struct Apply {
+    name: &'static str,
+    c: Correlation,
+    x: Slot,
+    weights: Slot,
+    bias: Option<Slot>,
+    y: Slot,
+    epilogue: Epilogue,
+}
+
+impl Apply {
+    /// Images of a task: four, or fewer where a batch would make too few tasks. A function of the shapes alone.
+    fn images(&self) -> usize {
+        (self.c.images / 8).clamp(1, 4)
+    }
+    /// Tiles of a block: equal parts of a task's.
+    fn block(&self) -> usize {
+        let total = self.images() * self.c.per_image();
+        total.div_ceil(total.div_ceil(BLOCK)).next_multiple_of(ROWS)
+    }
+    /// A group's padded channels of one image, `columns` at a time; then values of a block's tiles before and after the
+    /// matrix products.
+    fn room(&self) -> [usize; 3] {
+        let [h, w] = self.c.padded();
+        let values = |channels| PRODUCTS * self.block() * channel_stride(channels);
+        [h * w * Tile::new().columns, values(self.c.from), values(self.c.to)]
+    }
+}
+
+impl Kernel for Apply {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn tasks(&self) -> usize {
+        self.c.images.div_ceil(self.images())
+    }
+    fn scratch(&self) -> usize {
+        self.room().iter().sum()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let images = chunk(task, self.images(), self.c.images);
+        let size = self.c.groups * self.c.to * self.c.oh * self.c.ow;
+        let range = images.start * size..images.end * size;
+        let y = memory.write(self.y, range.clone());
+        let input = self.c.groups * self.c.from * self.c.h * self.c.w;
+        let x = &memory.read(self.x)[images.start * input..images.end * input];
+        let weights = memory.read(self.weights);
+        let bias = self.bias.map(|bias| memory.read(bias));
+        vector::run(ApplyTask { kernel: self, x, weights, bias, y: &mut *y, room: scratch });
+        self.epilogue.apply(memory, y, range.start);
+    }
+}
+
+struct ApplyTask<'a> {
+    kernel: &'a Apply,
+    x: &'a [f32],
+    weights: &'a [f32],
+    bias: Option<&'a [f32]>,
+    y: &'a mut [f32],
+    room: &'a mut [f32],
+}
+
+impl WithSimd for ApplyTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_tile!(simd: S, apply(self));
+    }
+}
+
+#[inline(always)]
+fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
+    let ApplyTask { kernel, x, weights, bias, y, room } = t;
+    let c = &kernel.c;
+    let [image_room, before_room, after_room] = kernel.room();
+    let (image, room) = room.split_at_mut(image_room);
+    let (before, after) = room[..before_room + after_room].split_at_mut(before_room);
+    let input = c.groups * c.from * c.h * c.w;
+    let output = c.groups * c.to * c.oh * c.ow;
+    let tiles = x.len() / input * c.per_image();
+    let size = Weights::product(c);
+    for start in (0..tiles).step_by(kernel.block()) {
+        let block = start..(start + kernel.block()).min(tiles);
+        for group in 0..c.groups {
+            let mut done = 0;
+            for (n, here) in by_image(c, block.clone()) {
+                let planes = &x[n * input + group * c.from * c.h * c.w..][..c.from * c.h * c.w];
+                let mut values = Values {
+                    target: Target::Private(&mut *before),
+                    block: kernel.block(),
+                    stride: channel_stride(c.from),
+                };
+                data::<S, N>(simd, c, planes, here.clone(), image, &mut values, done);
+                done += here.len();
+            }
+            let weights = &weights[group * PRODUCTS * size..][..PRODUCTS * size];
+            products::<S, M, N>(simd, kernel, block.len(), weights, before, after);
+            let bias = bias.map(|bias| &bias[group * c.to..][..c.to]);
+            let mut done = 0;
+            for (n, here) in by_image(c, block.clone()) {
+                let planes = &mut y[n * output + group * c.to * c.oh * c.ow..][..c.to * c.oh * c.ow];
+                match c.side() {
+                    4 => results::<S, 4>(simd, kernel, here.clone(), after, done, bias, planes),
+                    _ => results::<S, 2>(simd, kernel, here.clone(), after, done, bias, planes),
+                }
+                done += here.len();
+            }
+        }
+    }
+}
+
+/// Tiles of a run of images as (image, tiles of it).
+fn by_image(c: &Correlation, tiles: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let each = c.per_image();
+    (tiles.start / each..tiles.end.div_ceil(each))
+        .map(move |n| (n, tiles.start.max(n * each) - n * each..tiles.end.min((n + 1) * each) - n * each))
+}
+
+/// Transforms the tiles given of one image and group to `values`, from position `first` on.
+#[inline(always)]
+fn data<S: Simd, const N: usize>(
+    simd: S,
+    c: &Correlation,
+    planes: &[f32],
+    tiles: Range<usize>,
+    image: &mut [f32],
+    values: &mut Values,
+    first: usize,
+) {
+    for channel in (0..c.from).step_by(N * S::F32_LANES) {
+        data_of_channels::<S, N>(simd, c, planes, channel, tiles.clone(), image, values, first);
+    }
+}
+
+/// after [36, tiles, to] = before [36, tiles, from] · weights [36, panels, from, columns].
+#[inline(always)]
+fn products<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    kernel: &Apply,
+    tiles: usize,
+    weights: &[f32],
+    before: &[f32],
+    after: &mut [f32],
+) {
+    let c = &kernel.c;
+    let width = N * S::F32_LANES;
+    let (from, to) = (channel_stride(c.from), channel_stride(c.to));
+    let left = before.chunks_exact(kernel.block() * from);
+    let right = weights.chunks_exact(Weights::product(c));
+    let results = after.chunks_exact_mut(kernel.block() * to);
+    for ((left, right), results) in left.zip(right).zip(results) {
+        for (panel, right) in right.chunks_exact(c.from * width).enumerate() {
+            let right = S::as_simd_f32s(right).0.as_chunks::<N>().0;
+            let mut row = 0;
+            while row < tiles {
+                let (left, to) = (&left[row * from..], (&mut results[row * to + panel * width..], to));
+                row += match tiles - row {
+                    n if n >= M => rows::<S, M, N>(simd, left, from, right, to),
+                    n if n >= 6 => rows::<S, 6, N>(simd, left, from, right, to),
+                    n if n >= 4 => rows::<S, 4, N>(simd, left, from, right, to),
+                    n if n >= 2 => rows::<S, 2, N>(simd, left, from, right, to),
+                    _ => rows::<S, 1, N>(simd, left, from, right, to),
+                };
+            }
+        }
+    }
+}
+
+/// One register tile: M rows of `left`, `stride` apart, times a panel; returns M.
+#[inline(always)]
+fn rows<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    left: &[f32],
+    stride: usize,
+    right: &[[S::f32s; N]],
+    (to, to_stride): (&mut [f32], usize),
+) -> usize {
+    // Four values of each row at a time, so that their addresses are computed once.
+    let (fours, rest) = right.as_chunks::<4>();
+    let mut rows: [&[[f32; 4]]; M] = [&[]; M];
+    let mut last = [[0.0; 4]; M];
+    for i in 0..M {
+        let (row, tail) = left[i * stride..][..right.len()].as_chunks::<4>();
+        rows[i] = &row[..fours.len()];
+        last[i][..tail.len()].copy_from_slice(tail);
+    }
+    let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
+    for (k, right) in fours.iter().enumerate() {
+        for j in 0..4 {
+            for i in 0..M {
+                let value = simd.splat_f32s(rows[i][k][j]);
+                for n in 0..N {
+                    sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
+                }
+            }
+        }
+    }
+    for (j, right) in rest.iter().enumerate() {
+        for i in 0..M {
+            let value = simd.splat_f32s(last[i][j]);
+            for n in 0..N {
+                sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+            }
+        }
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        S::as_mut_simd_f32s(&mut to[i * to_stride..][..N * S::F32_LANES]).0.copy_from_slice(sums);
+    }
+    M
+}
+
+/// Transforms the products of one image's tiles back and writes its planes [to, oh, ow].
+#[inline(always)]
+fn results<S: Simd, const SIDE: usize>(
+    simd: S,
+    kernel: &Apply,
+    tiles: Range<usize>,
+    after: &[f32],
+    first: usize,
+    bias: Option<&[f32]>,
+    planes: &mut [f32],
+) {
+    let c = &kernel.c;
+    let (stride, across) = (channel_stride(c.to), c.tiles()[1]);
+    let (plane, block) = (c.oh * c.ow, kernel.block());
+    for channel in (0..c.to).step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(c.to - channel);
+        let mut biases = [0.0; 16];
+        if let Some(bias) = bias {
+            biases[..lanes].copy_from_slice(&bias[channel..][..lanes]);
+        }
+        let bias = S::as_simd_f32s(&biases).0[0];
+        for (position, tile) in tiles.clone().enumerate() {
+            let at = (first + position) * stride + channel;
+            let mut square = [[simd.splat_f32s(0.0); POINTS]; POINTS];
+            for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
+                *value = S::as_simd_f32s(&after[product * block * stride + at..][..S::F32_LANES]).0[0];
+            }
+            let square = both_ways!(simd, square, POINTS, SIDE, transform::outputs::<S, SIDE>);
+            let mut values = [[[0.0; 16]; SIDE]; SIDE];
+            for (to, from) in values.as_flattened_mut().iter_mut().zip(square.as_flattened()) {
+                S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(*from, bias);
+            }
+            let (y, x) = (tile / across * SIDE, tile % across * SIDE);
+            let (height, width) = (SIDE.min(c.oh - y), SIDE.min(c.ow - x));
+            for (row, values) in values.iter().enumerate().take(height) {
+                let corner = channel * plane + (y + row) * c.ow + x;
+                for lane in 0..lanes {
+                    let line = &mut planes[corner + lane * plane..][..width];
+                    for (to, value) in line.iter_mut().zip(values) {
+                        *to = value[lane];
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn push(
+    plan: &mut Plan,
+    name: &'static str,
+    c: Correlation,
+    (x, w, bias): (Slot, Slot, Option<Slot>),
+    transposed: bool,
+    y: Slot,
+    epilogue: Epilogue,
+) {
+    let weights = plan.temporary(c.groups * PRODUCTS * Weights::product(&c));
+    plan.push(Weights { c, w, y: weights, transposed }, &[w, weights]);
+    let touches: Vec<Slot> = [x, weights, y].into_iter().chain(bias).chain(epilogue.slots()).collect();
+    plan.push(Apply { name, c, x, weights, bias, y, epilogue }, &touches);
+}
+
+/// x = [x, w, b].
+pub(in super::super) fn forward(plan: &mut Plan, c: Correlation, x: &[Slot], y: Slot, epilogue: Epilogue) {
+    push(plan, "winograd convolution", c, (x[0], x[1], Some(x[2])), false, y, epilogue);
+}
+
+/// x = [w, dy]; `c` is the forward correlation.
+pub(in super::super) fn input_grad(plan: &mut Plan, c: Correlation, x: &[Slot], dx: Slot, epilogue: Epilogue) {
+    push(plan, "winograd input gradient", c.backward(), (x[1], x[0], None), true, dx, epilogue);
+}

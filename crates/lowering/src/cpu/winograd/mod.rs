@@ -1,0 +1,79 @@
+//! Convolutions with stride 1 and 3×3 or 5×5 kernels by minimal filtering (Lavin & Gray 2016): tiles of 6×6 pixels, 36
+//! products for 4×4 outputs of a 3×3 kernel (instead of 144) or for 2×2 outputs of a 5×5 kernel (instead of 100).
+//!
+//! Inside, channels are innermost: values of tiles are [36, tiles, channels], weights [36, panels, inputs, outputs of a
+//! panel], so that all transforms run over channels in vector lanes and the sum over channels is a matrix product for each of
+//! the 36 products.
+
+mod apply;
+mod tiles;
+mod transform;
+mod weight_grad;
+
+pub(super) use apply::{forward, input_grad};
+use transform::{POINTS, PRODUCTS};
+pub(super) use weight_grad::weight_grad;
+
+use super::matrix::Tile;
+
+/// One correlation: y [images, groups·to, oh, ow] from x [images, groups·from, h, w].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Correlation {
+    pub(super) images: usize,
+    pub(super) groups: usize,
+    /// Channels of x and y in each group.
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// Height and width of x.
+    pub(super) h: usize,
+    pub(super) w: usize,
+    /// Height and width of y.
+    pub(super) oh: usize,
+    pub(super) ow: usize,
+    pub(super) padding: usize,
+    /// Side of the kernel: 3 or 5.
+    pub(super) kernel: usize,
+}
+
+impl Correlation {
+    /// Side of a tile's outputs.
+    fn side(&self) -> usize {
+        POINTS + 1 - self.kernel
+    }
+    /// Tiles down and across an image.
+    fn tiles(&self) -> [usize; 2] {
+        [self.oh.div_ceil(self.side()), self.ow.div_ceil(self.side())]
+    }
+    /// Tiles of an image.
+    fn per_image(&self) -> usize {
+        self.tiles().iter().product()
+    }
+    /// Height and width of an image with its padding, up to what the last tiles read.
+    fn padded(&self) -> [usize; 2] {
+        self.tiles().map(|tiles| (tiles - 1) * self.side() + POINTS)
+    }
+    /// The correlation that takes gradients of y to gradients of x: padding and sizes change sides.
+    pub(super) fn backward(&self) -> Self {
+        let &Self { images, groups, from, to, h, w, oh, ow, padding, kernel } = self;
+        Self { images, groups, from: to, to: from, h: oh, w: ow, oh: h, ow: w, padding: kernel - 1 - padding, kernel }
+    }
+}
+
+/// Whether minimal filtering serves a convolution, and serves it better than direct products: enough channels to pay for
+/// the transforms, and a kernel that six points can do.
+pub(super) fn serves(c: &Correlation, stride: usize, kernel: [usize; 2]) -> bool {
+    stride == 1
+        && matches!(kernel, [3, 3] | [5, 5])
+        && c.padding < c.kernel
+        && c.from >= 16
+        && c.to >= 16
+        && c.oh.min(c.ow) >= c.side()
+}
+
+/// Distance between the channels of two tiles: whole registers and whole register tiles, and an odd number of cache lines, so
+/// that a column of tiles spreads over all sets of the cache.
+fn channel_stride(channels: usize) -> usize {
+    let Tile { rows, columns } = Tile::new();
+    let lines = channels.next_multiple_of(columns).max(channels.next_multiple_of(rows)).div_ceil(16);
+    16 * if lines.is_multiple_of(2) { lines + 1 } else { lines }
+}

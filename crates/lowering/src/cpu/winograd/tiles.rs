@@ -1,0 +1,176 @@
+//! Tiles of images, channels innermost.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::{
+    super::memory::{Memory, Slot},
+    Correlation, POINTS,
+    transform::{self, both_ways},
+};
+
+/// Where transformed values go.
+pub(super) enum Target<'a> {
+    /// Memory of the calling thread.
+    Private(&'a mut [f32]),
+    /// A slot from an offset on, of which other tasks write other parts.
+    Shared(&'a Memory, Slot, usize),
+}
+
+/// Transformed values of tiles [36, block, stride].
+pub(super) struct Values<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) block: usize,
+    pub(super) stride: usize,
+}
+
+impl Values<'_> {
+    /// Writes the products of one register of channels of one tile.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, tile: usize, channel: usize, products: [[S::f32s; POINTS]; POINTS]) {
+        let at = tile * self.stride + channel;
+        for (i, &product) in products.as_flattened().iter().enumerate() {
+            let at = i * self.block * self.stride + at;
+            let to = match &mut self.target {
+                Target::Private(values) => &mut values[at..at + S::F32_LANES],
+                Target::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
+            };
+            S::as_mut_simd_f32s(to).0[0] = product;
+        }
+    }
+}
+
+/// Planes [channels, h, w] within a frame of zeros.
+#[derive(Clone, Copy)]
+struct Frame {
+    h: usize,
+    w: usize,
+    padding: usize,
+    /// Width with padding.
+    across: usize,
+}
+
+/// Copies planes to `image` [rows, across, WIDTH], with zeros around them and behind the last channel; only the rows given
+/// are filled.
+#[inline(always)]
+fn interleave<const WIDTH: usize>(
+    f: Frame,
+    planes: &[f32],
+    channels: Range<usize>,
+    rows: Range<usize>,
+    image: &mut [f32],
+) {
+    let pixels = image.as_chunks_mut::<WIDTH>().0;
+    for row in rows {
+        let line = &mut pixels[row * f.across..][..f.across];
+        if row < f.padding || row - f.padding >= f.h {
+            line.iter_mut().for_each(|pixel| pixel.fill(0.0));
+            continue;
+        }
+        line[..f.padding].iter_mut().for_each(|pixel| pixel.fill(0.0));
+        line[f.padding + f.w..].iter_mut().for_each(|pixel| pixel.fill(0.0));
+        let line = &mut line[f.padding..][..f.w];
+        for lane in 0..WIDTH {
+            let channel = channels.start + lane;
+            if channel < channels.end {
+                let source = &planes[(channel * f.h + row - f.padding) * f.w..][..f.w];
+                for (pixel, &value) in line.iter_mut().zip(source) {
+                    pixel[lane] = value;
+                }
+            } else {
+                line.iter_mut().for_each(|pixel| pixel[lane] = 0.0);
+            }
+        }
+    }
+}
+
+/// [`interleave`] for two registers of channels.
+#[inline(always)]
+fn interleave_registers<S: Simd>(
+    f: Frame,
+    planes: &[f32],
+    channels: Range<usize>,
+    rows: Range<usize>,
+    image: &mut [f32],
+) {
+    match S::F32_LANES {
+        16 => interleave::<32>(f, planes, channels, rows, image),
+        8 => interleave::<16>(f, planes, channels, rows, image),
+        _ => interleave::<8>(f, planes, channels, rows, image),
+    }
+}
+
+/// A square of pixels of one register of channels, from an interleaved image.
+#[inline(always)]
+fn square<S: Simd, const SIDE: usize, const N: usize>(
+    simd: S,
+    pixels: &[S::f32s],
+    across: usize,
+    corner: usize,
+    n: usize,
+) -> [[S::f32s; SIDE]; SIDE] {
+    let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
+    for (row, values) in square.iter_mut().enumerate() {
+        let line = &pixels[(corner + row * across) * N..][..SIDE * N];
+        for (column, value) in values.iter_mut().enumerate() {
+            *value = line[column * N + n];
+        }
+    }
+    square
+}
+
+/// Bᵀ d B of the tiles given of two registers of channels of one image, to `values` from position `first` on.
+#[expect(clippy::too_many_arguments, reason = "an image's parts and where they go")]
+#[inline(always)]
+pub(super) fn data_of_channels<S: Simd, const N: usize>(
+    simd: S,
+    c: &Correlation,
+    planes: &[f32],
+    channel: usize,
+    tiles: Range<usize>,
+    image: &mut [f32],
+    values: &mut Values,
+    first: usize,
+) {
+    let across = c.tiles()[1];
+    let wide = c.padded()[1];
+    let rows = tiles.start / across * c.side()..(tiles.end - 1) / across * c.side() + POINTS;
+    let frame = Frame { h: c.h, w: c.w, padding: c.padding, across: wide };
+    interleave_registers::<S>(frame, planes, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
+    let pixels = S::as_simd_f32s(image).0;
+    for (position, tile) in tiles.enumerate() {
+        let corner = tile / across * c.side() * wide + tile % across * c.side();
+        for n in 0..N {
+            let square = square::<S, POINTS, N>(simd, pixels, wide, corner, n);
+            let products = both_ways!(simd, square, POINTS, POINTS, transform::data);
+            values.put::<S>(first + position, channel + n * S::F32_LANES, products);
+        }
+    }
+}
+
+/// G g Gᵀ of the tiles of two registers of channels of one image's output gradients, to `values` from position `first` on.
+#[inline(always)]
+pub(super) fn gradients_of_channels<S: Simd, const N: usize, const SIDE: usize>(
+    simd: S,
+    c: &Correlation,
+    planes: &[f32],
+    channel: usize,
+    image: &mut [f32],
+    values: &mut Values,
+    first: usize,
+) {
+    let [down, across] = c.tiles();
+    let wide = across * SIDE;
+    let frame = Frame { h: c.oh, w: c.ow, padding: 0, across: wide };
+    interleave_registers::<S>(frame, planes, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
+    let pixels = S::as_simd_f32s(image).0;
+    for tile in 0..down * across {
+        let corner = tile / across * SIDE * wide + tile % across * SIDE;
+        for n in 0..N {
+            let square = square::<S, SIDE, N>(simd, pixels, wide, corner, n);
+            let products = both_ways!(simd, square, SIDE, POINTS, transform::filter);
+            values.put::<S>(first + tile, channel + n * S::F32_LANES, products);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Weight gradients: a filter as large as a tile of output gradients slides over the tile of inputs, so that the products of
+//! all tiles are summed before they are transformed back once.
+//!
+//! Images are taken some at a time: their tiles are transformed, then each of the 36 products adds a matrix product over
+//! tiles to its sums. The order of these additions is fixed by the shapes.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    super::{
+        Plan,
+        matrix::{Sums, Tile, with_tile},
+        memory::{Memory, Slot},
+        movement::chunk,
+        program::Kernel,
+        vector::{self, fma},
+    },
+    Correlation, POINTS, PRODUCTS, channel_stride,
+    tiles::{Target, Values, data_of_channels, gradients_of_channels},
+    transform::{self, both_ways},
+};
+
+/// Fewest tiles of a matrix product, if the batch has as many.
+const DEPTH: usize = 128;
+
+#[derive(Clone, Copy)]
+struct Extents {
+    c: Correlation,
+    /// Images that are taken at a time.
+    images: usize,
+}
+
+impl Extents {
+    fn new(c: Correlation) -> Self {
+        Self { c, images: DEPTH.div_ceil(c.per_image()).min(c.images) }
+    }
+    /// Tiles of the images that are taken at a time.
+    fn block(&self) -> usize {
+        self.images * self.c.per_image()
+    }
+    /// Transformed values of one group, of inputs and of output gradients.
+    fn values(&self) -> [usize; 2] {
+        [self.c.from, self.c.to].map(|channels| PRODUCTS * self.block() * channel_stride(channels))
+    }
+    /// Sums of one product of one group.
+    fn sums(&self) -> usize {
+        let Tile { rows, columns } = Tile::new();
+        self.c.to.next_multiple_of(rows) * self.c.from.next_multiple_of(columns)
+    }
+}
+
+/// Transforms the tiles of some images: inputs and output gradients, some channels of one image a task.
+struct Transform {
+    e: Extents,
+    images: Range<usize>,
+    x: Slot,
+    dy: Slot,
+    /// [groups, 36, tiles, channels].
+    inputs: Slot,
+    gradients: Slot,
+}
+
+impl Transform {
+    /// Tasks for the inputs and for the gradients of one image and group.
+    fn panels(&self) -> [usize; 2] {
+        [self.e.c.from, self.e.c.to].map(|channels| channels.div_ceil(Tile::new().columns))
+    }
+}
+
+impl Kernel for Transform {
+    fn name(&self) -> &'static str {
+        "winograd gradient tiles"
+    }
+    fn tasks(&self) -> usize {
+        self.images.len() * self.e.c.groups * self.panels().iter().sum::<usize>()
+    }
+    fn scratch(&self) -> usize {
+        let [h, w] = self.e.c.padded();
+        h * w * Tile::new().columns
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        vector::run(TransformTask { kernel: self, task, memory, image: scratch });
+    }
+}
+
+struct TransformTask<'a> {
+    kernel: &'a Transform,
+    task: usize,
+    memory: &'a Memory,
+    image: &'a mut [f32],
+}
+
+impl WithSimd for TransformTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { kernel, task, memory, image } = self;
+        let c = &kernel.e.c;
+        let [inputs, gradients] = kernel.panels();
+        let (outer, panel) = (task / (inputs + gradients), task % (inputs + gradients));
+        let (position, group) = (outer / c.groups, outer % c.groups);
+        let n = kernel.images.start + position;
+        let is_input = panel < inputs;
+        let (slot, target, channels, pixels) = if is_input {
+            (kernel.x, kernel.inputs, c.from, c.h * c.w)
+        } else {
+            (kernel.dy, kernel.gradients, c.to, c.oh * c.ow)
+        };
+        let planes = &memory.read(slot)[(n * c.groups + group) * channels * pixels..][..channels * pixels];
+        let stride = channel_stride(channels);
+        let block = kernel.e.block();
+        let size = PRODUCTS * block * stride;
+        let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
+        let mut values = Values { target: Target::Shared(memory, target, group * size), block, stride };
+        let first = position * c.per_image();
+        match (is_input, c.side()) {
+            (true, _) => {
+                data_of_channels::<S, 2>(simd, c, planes, channel, 0..c.per_image(), image, &mut values, first);
+            }
+            (false, 4) => gradients_of_channels::<S, 2, 4>(simd, c, planes, channel, image, &mut values, first),
+            (false, _) => gradients_of_channels::<S, 2, 2>(simd, c, planes, channel, image, &mut values, first),
+        }
+    }
+}
+
+/// Adds the products of the tiles at hand to their sums [groups, 36, panels of rows, panels of columns, rows, columns]: rows are
+/// output channels, columns input channels. One of the 36 products of a group a task.
+struct Accumulate {
+    e: Extents,
+    /// Tiles of this time; the last may be fewer.
+    tiles: usize,
+    inputs: Slot,
+    gradients: Slot,
+    sums: Slot,
+    first: bool,
+}
+
+impl Kernel for Accumulate {
+    fn name(&self) -> &'static str {
+        "winograd weight gradient"
+    }
+    fn tasks(&self) -> usize {
+        self.e.c.groups * PRODUCTS
+    }
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
+        let [inputs, gradients] = self.e.values().map(|values| values / PRODUCTS);
+        let size = self.e.sums();
+        vector::run(AccumulateTask {
+            kernel: self,
+            x: &memory.read(self.inputs)[task * inputs..][..inputs],
+            dy: &memory.read(self.gradients)[task * gradients..][..gradients],
+            sums: memory.write(self.sums, task * size..(task + 1) * size),
+        });
+    }
+}
+
+struct AccumulateTask<'a> {
+    kernel: &'a Accumulate,
+    x: &'a [f32],
+    dy: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for AccumulateTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_tile!(simd: S, accumulate(self));
+    }
+}
+
+#[inline(always)]
+fn accumulate<S: Simd, const M: usize, const N: usize>(simd: S, t: AccumulateTask) {
+    let AccumulateTask { kernel, x, dy, sums } = t;
+    let c = &kernel.e.c;
+    let width = N * S::F32_LANES;
+    let (x_stride, dy_stride) = (channel_stride(c.from), channel_stride(c.to));
+    let x = &x[..kernel.tiles * x_stride];
+    let dy = &dy[..kernel.tiles * dy_stride];
+    let columns = c.from.div_ceil(width);
+    for column in 0..columns {
+        for row in 0..c.to.div_ceil(M) {
+            let mut tile: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
+            for (x, dy) in x.chunks_exact(x_stride).zip(dy.chunks_exact(dy_stride)) {
+                let right = S::as_simd_f32s(&x[column * width..][..width]).0;
+                let left = &dy[row * M..][..M];
+                for i in 0..M {
+                    let value = simd.splat_f32s(left[i]);
+                    for n in 0..N {
+                        tile[i][n] = fma(simd, value, right[n], tile[i][n]);
+                    }
+                }
+            }
+            let to = &mut sums[(row * columns + column) * M * width..][..M * width];
+            let to = S::as_mut_simd_f32s(to).0;
+            for (to, &sum) in to.iter_mut().zip(tile.as_flattened()) {
+                *to = if kernel.first { sum } else { simd.add_f32s(*to, sum) };
+            }
+        }
+    }
+}
+
+/// Transforms sums back to gradients [O, C/g, k, k]; some output channels a task.
+struct Finish {
+    e: Extents,
+    sums: Slot,
+    dw: Slot,
+}
+
+impl Finish {
+    /// Tasks of a group: as many output channels each as a register tile has rows.
+    fn panels(&self) -> usize {
+        self.e.c.to.div_ceil(Tile::new().rows)
+    }
+}
+
+impl Kernel for Finish {
+    fn name(&self) -> &'static str {
+        "winograd weight gradient sums"
+    }
+    fn tasks(&self) -> usize {
+        self.e.c.groups * self.panels()
+    }
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
+        let c = &self.e.c;
+        let (group, panel) = (task / self.panels(), task % self.panels());
+        let size = PRODUCTS * self.e.sums();
+        let sums = &memory.read(self.sums)[group * size..][..size];
+        let rows = chunk(panel, Tile::new().rows, c.to);
+        let each = c.from * c.kernel * c.kernel;
+        let dw = memory.write(self.dw, (group * c.to + rows.start) * each..(group * c.to + rows.end) * each);
+        vector::run(FinishTask { e: &self.e, sums, rows, dw });
+    }
+}
+
+struct FinishTask<'a> {
+    e: &'a Extents,
+    sums: &'a [f32],
+    rows: Range<usize>,
+    dw: &'a mut [f32],
+}
+
+impl WithSimd for FinishTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.e.c.kernel {
+            3 => with_tile!(simd: S, finish3(self)),
+            _ => with_tile!(simd: S, finish5(self)),
+        }
+    }
+}
+
+#[inline(always)]
+fn finish3<S: Simd, const M: usize, const N: usize>(simd: S, t: FinishTask) {
+    finish::<S, M, N, 3>(simd, t);
+}
+
+#[inline(always)]
+fn finish5<S: Simd, const M: usize, const N: usize>(simd: S, t: FinishTask) {
+    finish::<S, M, N, 5>(simd, t);
+}
+
+#[inline(always)]
+fn finish<S: Simd, const M: usize, const N: usize, const K: usize>(simd: S, t: FinishTask) {
+    let c = &t.e.c;
+    let width = N * S::F32_LANES;
+    let columns = c.from.div_ceil(width);
+    let size = t.e.sums();
+    for (row, dw) in t.rows.clone().zip(t.dw.chunks_exact_mut(c.from * K * K)) {
+        for channel in (0..c.from).step_by(S::F32_LANES) {
+            let at = ((row / M * columns + channel / width) * M + row % M) * width + channel % width;
+            let mut square = [[simd.splat_f32s(0.0); POINTS]; POINTS];
+            for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
+                *value = S::as_simd_f32s(&t.sums[product * size + at..][..S::F32_LANES]).0[0];
+            }
+            let square: [[S::f32s; K]; K] = both_ways!(simd, square, POINTS, K, transform::outputs::<S, K>);
+            let mut values = [[[0.0; 16]; K]; K];
+            for (to, from) in values.as_flattened_mut().iter_mut().zip(square.as_flattened()) {
+                S::as_mut_simd_f32s(to).0[0] = *from;
+            }
+            let kernels = dw[channel * K * K..].chunks_exact_mut(K * K).take(S::F32_LANES);
+            for (lane, kernel) in kernels.enumerate() {
+                for (to, value) in kernel.iter_mut().zip(values.as_flattened()) {
+                    *to = value[lane];
+                }
+            }
+        }
+    }
+}
+
+/// x = [x, dy].
+pub(in super::super) fn weight_grad(plan: &mut Plan, c: Correlation, x: &[Slot], dw: Slot) {
+    let e = Extents::new(c);
+    let [inputs, gradients] = e.values().map(|values| c.groups * values);
+    let (inputs, gradients) = (plan.temporary(inputs), plan.temporary(gradients));
+    let sums = plan.temporary(c.groups * PRODUCTS * e.sums());
+    for start in (0..c.images).step_by(e.images) {
+        let images = start..(start + e.images).min(c.images);
+        let tiles = images.len() * c.per_image();
+        let touches = [x[0], x[1], inputs, gradients];
+        plan.push(Transform { e, images, x: x[0], dy: x[1], inputs, gradients }, &touches);
+        let touches = [inputs, gradients, sums];
+        plan.push(Accumulate { e, tiles, inputs, gradients, sums, first: start == 0 }, &touches);
+    }
+    plan.push(Finish { e, sums, dw }, &[sums, dw]);
+}
