@@ -26,7 +26,7 @@ pub fn write_filters(path: &Path, variables: &Variables) -> Result<(), ExportErr
     let Some(weights) = weights else {
         return Err(ExportError::Unsupported("the network has no convolution to draw".to_owned()));
     };
-    let picture = draw(weights.values.read().as_slice(), weights.values.shape());
+    let picture = draw(&weights.values.read(), weights.values.shape());
     let mut png = Cursor::new(Vec::new());
     picture
         .write_to(&mut png, ImageFormat::Png)

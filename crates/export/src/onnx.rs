@@ -90,7 +90,7 @@ fn tensor(state: &State) -> Tensor {
         dims: state.shape().iter().map(|&extent| extent as i64).collect(),
         data_type: Some(FLOAT32),
         name: Some(state.name().to_owned()),
-        raw_data: Some(bytemuck::cast_slice(state.read().as_slice()).to_vec()),
+        raw_data: Some(bytemuck::cast_slice(&state.read()).to_vec()),
     }
 }
 

@@ -9,6 +9,7 @@
 //! gradient placeholders by the operators that compute them.
 
 mod autograd;
+mod buffer;
 mod builder;
 mod interpreter;
 pub mod models;
@@ -18,9 +19,10 @@ mod state;
 pub mod step;
 
 pub use autograd::Autograd;
+pub use buffer::Buffer;
 pub use builder::{Builder, Value};
 pub use interpreter::Interpreter;
 pub use models::{Layer, LayerKind, ModelError, Network};
 pub use node::{Node, node, nodes_in_order};
 pub use operators::{Operator, Real};
-pub use state::{State, StateValues};
+pub use state::State;

@@ -8,17 +8,15 @@ use std::{
     },
 };
 
-use aligned_vec::{AVec, ConstAlign};
 use luminal::prelude::Data;
 
-/// Values of a state, aligned to a cache line.
-pub type StateValues = AVec<f32, ConstAlign<64>>;
+use crate::Buffer;
 
 struct Inner {
     id: u64,
     name: String,
     shape: Vec<usize>,
-    values: OnceLock<RwLock<StateValues>>,
+    values: OnceLock<RwLock<Buffer>>,
 }
 
 /// A named buffer shared by all graphs that read or write it. Cloning clones the handle, not the values.
@@ -59,17 +57,17 @@ impl State {
         self.0.shape.iter().product()
     }
 
-    fn lock(&self) -> &RwLock<StateValues> {
-        self.0.values.get_or_init(|| RwLock::new(AVec::from_iter(64, std::iter::repeat_n(0.0, self.elements()))))
+    fn lock(&self) -> &RwLock<Buffer> {
+        self.0.values.get_or_init(|| RwLock::new(Buffer::new(self.elements())))
     }
 
     /// Values for reading.
-    pub fn read(&self) -> RwLockReadGuard<'_, StateValues> {
+    pub fn read(&self) -> RwLockReadGuard<'_, Buffer> {
         self.lock().read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Values for writing.
-    pub fn write(&self) -> RwLockWriteGuard<'_, StateValues> {
+    pub fn write(&self) -> RwLockWriteGuard<'_, Buffer> {
         self.lock().write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

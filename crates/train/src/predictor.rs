@@ -83,7 +83,7 @@ impl Predictor {
             let mut rng = Counter::new(0, Purpose::Noise, 0, image);
             values.iter_mut().for_each(|value| *value = rng.normal() as f32);
         }
-        let computed = self.logits(input.read().as_slice());
+        let computed = self.logits(&input.read());
         logits.write().copy_from_slice(&computed);
         weights::write(path, &[&input, &logits], Names::Layers, HashMap::new())
     }

@@ -44,7 +44,7 @@ pub(crate) fn write(
 ) -> Result<(), TrainError> {
     let guards: Vec<_> = states.iter().map(|state| state.read()).collect();
     let views = states.iter().zip(&guards).map(|(state, values)| {
-        let bytes = bytemuck::cast_slice(values.as_slice());
+        let bytes = bytemuck::cast_slice(&values);
         let view = TensorView::new(Dtype::F32, state.shape().to_vec(), bytes).expect("a state has its shape's size");
         (names.name(state.name()), view)
     });

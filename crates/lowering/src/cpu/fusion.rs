@@ -1,5 +1,7 @@
 //! Elementwise operators join the kernel that makes their input, so that values are touched while still in cache.
 
+use std::collections::HashMap;
+
 use graph::{
     Operator,
     operators::{Activation, Dropout},
@@ -81,6 +83,23 @@ pub(crate) fn groups(items: &[Item]) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// Weight gradients of linear layers that only an unclipped update reads, with that update: they need never be stored.
+pub(crate) fn joined_updates(items: &[Item]) -> HashMap<usize, usize> {
+    let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (i, item) in items.iter().enumerate() {
+        item.inputs.iter().for_each(|&input| readers.entry(input).or_default().push(i));
+    }
+    let joined = |(i, item): (usize, &Item)| match (&item.operator, readers.get(&i).map(Vec::as_slice)) {
+        (Operator::LinearWeightGrad, Some(&[reader])) => match items[reader].operator {
+            // Parameter, gradient, hyperparameters and moments; a clip factor would come after them.
+            Operator::Update(rule) if items[reader].inputs.len() == 3 + rule.moments() => Some((i, reader)),
+            _ => None,
+        },
+        _ => None,
+    };
+    items.iter().enumerate().filter_map(joined).collect()
 }
 
 /// One elementwise operation on values that are already in place.

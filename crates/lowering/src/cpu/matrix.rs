@@ -1,8 +1,10 @@
 //! Matrix products: register tiles over packed panels.
 //!
-//! A tile of the result stays in registers while a panel of a ([k, rows of the tile]) meets a panel of b ([k, columns of the
-//! tile]). Sums run over k in order, in blocks of at most [`DEPTH`], so results do not depend on how a product is split into
+//! A tile of the result stays in registers while some rows of a meet a packed panel of b ([k, columns of the tile]). Sums run
+//! over k in order, in blocks of at most [`DEPTH`], so results do not depend on how a product is split into
 //! tasks by rows or columns.
+
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -42,46 +44,81 @@ pub(crate) use with_tile;
 /// A tile of the result, in registers.
 pub(crate) type Sums<S, const M: usize, const N: usize> = [[<S as Simd>::f32s; N]; M];
 
-/// Σ over k of a [k, M] · b [k, N registers].
-#[inline(always)]
-pub(crate) fn tile<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: &[f32]) -> Sums<S, M, N> {
-    let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for (a, b) in a.as_chunks::<M>().0.iter().zip(S::as_simd_f32s(b).0.as_chunks::<N>().0) {
-        for (row, &a) in sums.iter_mut().zip(a) {
-            let a = simd.splat_f32s(a);
-            for (sum, &b) in row.iter_mut().zip(b) {
-                *sum = fma(simd, a, b, *sum);
-            }
-        }
-    }
-    sums
+/// A matrix that products are written to: rows `stride` apart.
+pub(crate) struct Target<'a> {
+    pub(crate) values: &'a mut [f32],
+    pub(crate) stride: usize,
+    /// Whether products are added to what is there.
+    pub(crate) accumulate: bool,
 }
 
-/// Writes sums to `c`, whose rows are `stride` apart and which may end before the tile does; adds them with `accumulate`.
+/// `rows` rows of `left`, each as long as the panel `right` [k, N registers] and `stride` apart, times that panel.
 #[inline(always)]
-fn store<S: Simd, const M: usize, const N: usize>(
+pub(crate) fn row_tiles<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    sums: &Sums<S, M, N>,
-    c: &mut [f32],
-    stride: usize,
-    (rows, columns): (usize, usize),
-    accumulate: bool,
+    (left, stride): (&[f32], usize),
+    rows: usize,
+    right: &[f32],
+    to: Target,
 ) {
-    let width = N * S::F32_LANES;
-    for (i, sums) in sums.iter().enumerate().take(rows) {
-        if columns >= width {
-            let row = S::as_mut_simd_f32s(&mut c[i * stride..][..width]).0;
-            for (to, &sum) in row.iter_mut().zip(sums) {
-                *to = if accumulate { simd.add_f32s(*to, sum) } else { sum };
-            }
-        } else {
-            let mut whole = [0.0; 64];
-            S::as_mut_simd_f32s(&mut whole[..width]).0.copy_from_slice(sums);
-            for (to, sum) in c[i * stride..][..columns].iter_mut().zip(whole) {
-                *to = if accumulate { *to + sum } else { sum };
+    let right = S::as_simd_f32s(right).0.as_chunks::<N>().0;
+    let mut row = 0;
+    while row < rows {
+        let left = (&left[row * stride..], stride);
+        let to = Target { values: &mut to.values[row * to.stride..], ..to };
+        row += match rows - row {
+            n if n >= M => tile::<S, M, N>(simd, left, right, to),
+            n if n >= 6 => tile::<S, 6, N>(simd, left, right, to),
+            n if n >= 4 => tile::<S, 4, N>(simd, left, right, to),
+            n if n >= 2 => tile::<S, 2, N>(simd, left, right, to),
+            _ => tile::<S, 1, N>(simd, left, right, to),
+        };
+    }
+}
+
+/// One register tile; returns its rows.
+#[inline(always)]
+fn tile<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    (left, stride): (&[f32], usize),
+    right: &[[S::f32s; N]],
+    to: Target,
+) -> usize {
+    // Four values of each row at a time, so that their addresses are computed once.
+    let (fours, rest) = right.as_chunks::<4>();
+    let mut rows: [&[[f32; 4]]; M] = [&[]; M];
+    let mut last = [[0.0; 4]; M];
+    for i in 0..M {
+        let (row, tail) = left[i * stride..][..right.len()].as_chunks::<4>();
+        rows[i] = &row[..fours.len()];
+        last[i][..tail.len()].copy_from_slice(tail);
+    }
+    let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
+    for (k, right) in fours.iter().enumerate() {
+        for j in 0..4 {
+            for i in 0..M {
+                let value = simd.splat_f32s(rows[i][k][j]);
+                for n in 0..N {
+                    sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
+                }
             }
         }
     }
+    for (j, right) in rest.iter().enumerate() {
+        for i in 0..M {
+            let value = simd.splat_f32s(last[i][j]);
+            for n in 0..N {
+                sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+            }
+        }
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        let row = S::as_mut_simd_f32s(&mut to.values[i * to.stride..][..N * S::F32_LANES]).0;
+        for (to_value, &sum) in row.iter_mut().zip(sums) {
+            *to_value = if to.accumulate { simd.add_f32s(*to_value, sum) } else { sum };
+        }
+    }
+    M
 }
 
 /// A matrix in a slice, by strides.
@@ -106,33 +143,31 @@ impl<'a> Matrix<'a> {
     fn covers(&self, rows: usize, columns: usize) -> bool {
         (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
     }
-
-    fn transpose(self) -> Self {
-        Self { values: self.values, row_stride: self.column_stride, column_stride: self.row_stride }
-    }
 }
 
-/// Packs rows `from..from + L` (those there are, zeros beyond `rows`) of columns `depth` into `panel` [depth, L].
+/// Packs columns `from..` of b (those there are, zeros beyond `columns`) at some depth into `panel` [depth, L].
 #[inline(always)]
-fn pack<const L: usize>(panel: &mut [f32], x: Matrix, from: usize, rows: usize, depth: std::ops::Range<usize>) {
-    let here = rows.saturating_sub(from).min(L);
-    let panel = panel.as_chunks_mut::<L>().0;
-    if x.row_stride == 1 && here == L {
-        for (to, k) in panel.iter_mut().zip(depth) {
-            to.copy_from_slice(&x.values[k * x.column_stride + from..][..L]);
-        }
-        return;
+fn pack<const L: usize>(panel: &mut [f32], b: Matrix, from: usize, columns: usize, depth: Range<usize>) {
+    let here = columns.saturating_sub(from).min(L);
+    let panel = &mut panel.as_chunks_mut::<L>().0[..depth.len()];
+    if here < L {
+        panel.iter_mut().for_each(|to| to.fill(0.0));
     }
-    if x.column_stride == 1 {
-        // Four values of each row at a time: reads run along rows, writes stay within a few cache lines.
-        let length = depth.len();
-        if here < L {
-            panel[..length].iter_mut().for_each(|to| to.fill(0.0));
+    if b.column_stride == 1 {
+        for (to, k) in panel.iter_mut().zip(depth) {
+            let row = &b.values[k * b.row_stride + from..];
+            match row.first_chunk::<L>() {
+                Some(row) if here == L => *to = *row,
+                _ => to[..here].copy_from_slice(&row[..here]),
+            }
         }
-        let (fours, rest) = panel[..length].as_chunks_mut::<4>();
+    } else if b.row_stride == 1 {
+        // Four values of each column at a time: reads run along columns, writes stay within a few cache lines.
+        let length = depth.len();
+        let (fours, rest) = panel.as_chunks_mut::<4>();
         for i in 0..here {
-            let row = &x.values[(from + i) * x.row_stride + depth.start..][..length];
-            let (values, tail) = row.as_chunks::<4>();
+            let column = &b.values[(from + i) * b.column_stride + depth.start..][..length];
+            let (values, tail) = column.as_chunks::<4>();
             for (to, values) in fours.iter_mut().zip(values) {
                 for j in 0..4 {
                     to[j][i] = values[j];
@@ -142,22 +177,22 @@ fn pack<const L: usize>(panel: &mut [f32], x: Matrix, from: usize, rows: usize, 
                 to[i] = value;
             }
         }
-        return;
-    }
-    for (to, k) in panel.iter_mut().zip(depth) {
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = if i < here { x.values[(from + i) * x.row_stride + k * x.column_stride] } else { 0.0 };
+    } else {
+        for (to, k) in panel.iter_mut().zip(depth) {
+            for (i, to) in to.iter_mut().enumerate().take(here) {
+                *to = b.values[k * b.row_stride + (from + i) * b.column_stride];
+            }
         }
     }
 }
 
-/// Packs columns of b, as [`pack`] does rows of a.
+/// [`pack`] for a panel of the level's width.
 #[inline(always)]
-fn pack_columns<S: Simd>(panel: &mut [f32], b: Matrix, from: usize, columns: usize, depth: std::ops::Range<usize>) {
+pub(crate) fn pack_panel<S: Simd>(panel: &mut [f32], b: Matrix, from: usize, columns: usize, depth: Range<usize>) {
     match S::F32_LANES {
-        16 => pack::<32>(panel, b.transpose(), from, columns, depth),
-        8 => pack::<16>(panel, b.transpose(), from, columns, depth),
-        _ => pack::<8>(panel, b.transpose(), from, columns, depth),
+        16 => pack::<32>(panel, b, from, columns, depth),
+        8 => pack::<16>(panel, b, from, columns, depth),
+        _ => pack::<8>(panel, b, from, columns, depth),
     }
 }
 
@@ -176,20 +211,35 @@ fn multiply_tiles<S: Simd, const M: usize, const N: usize>(simd: S, task: Multip
     let Multiply { c, stride, sizes: (m, k, n), a, b, accumulate, room } = task;
     let width = N * S::F32_LANES;
     let block = block_depth(k);
-    let (panels, room) = room.split_at_mut(m.next_multiple_of(M) * block);
+    let (turned, room) = room.split_at_mut(m * block);
+    let (panel, edge) = room.split_at_mut(width * block);
     for start in (0..k).step_by(block) {
         let depth = start..(start + block).min(k);
-        let length = depth.len();
-        for (i, panel) in panels.chunks_exact_mut(M * block).enumerate() {
-            pack::<M>(&mut panel[..M * length], a, i * M, m, depth.clone());
-        }
+        let accumulate = accumulate || start > 0;
+        let left = if a.column_stride == 1 {
+            (&a.values[start..], a.row_stride)
+        } else {
+            for (i, row) in turned.chunks_exact_mut(block).enumerate() {
+                for (to, k) in row.iter_mut().zip(depth.clone()) {
+                    *to = a.values[i * a.row_stride + k * a.column_stride];
+                }
+            }
+            (&*turned, block)
+        };
+        let panel = &mut panel[..width * depth.len()];
         for column in (0..n).step_by(width) {
-            let right = &mut room[..width * length];
-            pack_columns::<S>(right, b, column, n, depth.clone());
-            for (i, left) in panels.chunks_exact(M * block).enumerate() {
-                let sums = tile::<S, M, N>(simd, &left[..M * length], right);
-                let here = ((m - i * M).min(M), n - column);
-                store(simd, &sums, &mut c[i * M * stride + column..], stride, here, accumulate || start > 0);
+            pack_panel::<S>(panel, b, column, n, depth.clone());
+            if n - column >= width {
+                let to = Target { values: &mut c[column..], stride, accumulate };
+                row_tiles::<S, M, N>(simd, left, m, panel, to);
+                continue;
+            }
+            let to = Target { values: &mut *edge, stride: width, accumulate: false };
+            row_tiles::<S, M, N>(simd, left, m, panel, to);
+            for (row, sums) in edge.chunks_exact(width).enumerate().take(m) {
+                for (to, &sum) in c[row * stride..][column..n].iter_mut().zip(sums) {
+                    *to = if accumulate { *to + sum } else { sum };
+                }
             }
         }
     }
@@ -204,14 +254,14 @@ impl WithSimd for Multiply<'_> {
 }
 
 /// Depth of each packed block: equal parts of at most [`DEPTH`].
-fn block_depth(k: usize) -> usize {
+pub(crate) fn block_depth(k: usize) -> usize {
     k.div_ceil(k.div_ceil(DEPTH).max(1))
 }
 
-/// Private memory that a product of m rows and depth k needs for its packed panels, in f32.
+/// Private memory that a product of m rows and depth k needs, in f32.
 pub(crate) fn room(m: usize, k: usize) -> usize {
-    let tile = Tile::new();
-    (m.next_multiple_of(tile.rows) + tile.columns) * block_depth(k)
+    let width = Tile::new().columns;
+    (m + width) * block_depth(k) + m * width
 }
 
 /// c [m, n] = a [m, k] · b [k, n], or c += with `accumulate`; rows of c are `stride` apart. Runs on the calling thread;

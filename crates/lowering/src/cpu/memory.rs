@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use graph::{State, StateValues};
+use graph::{Buffer, State};
 
 /// A value's place, fixed at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,12 +67,7 @@ impl Memory {
     /// # Safety
     /// `arena` must be as long as the layout says and stay exclusively borrowed while this lives.
     #[expect(unsafe_code, reason = "offsets are turned into pointers")]
-    pub(crate) unsafe fn new(
-        places: &[Place],
-        offsets: &[usize],
-        arena: *mut f32,
-        states: &mut [&mut StateValues],
-    ) -> Self {
+    pub(crate) unsafe fn new(places: &[Place], offsets: &[usize], arena: *mut f32, states: &mut [&mut Buffer]) -> Self {
         let mut states = states.iter_mut();
         let places = places
             .iter()

@@ -7,13 +7,13 @@ mod activation;
 mod batch_norm;
 mod convolution;
 mod cross_entropy;
+mod direct;
 mod fusion;
 mod linear;
 mod local_response;
 mod matrix;
 mod memory;
 mod movement;
-mod pages;
 mod peak;
 mod pooling;
 mod program;
@@ -107,6 +107,7 @@ impl Plan {
 fn lower(graph: &Graph) -> Plan {
     let items = schedule(graph);
     let fusion = fusion::groups(&items);
+    let joined = fusion::joined_updates(&items);
     let mut plan = Plan::default();
     let mut slots: Vec<Option<Slot>> = vec![None; items.len()];
     for item in 0..items.len() {
@@ -116,6 +117,16 @@ fn lower(graph: &Graph) -> Plan {
                 slots[item] = Some(Slot(plan.places.len() - 1));
             }
             (Operator::Reshape(_), Group::Member) | (_, Group::Member) => {}
+            // Its gradient is made where its update is.
+            _ if joined.contains_key(&item) => {}
+            (&Operator::Update(rule), _) if joined.values().any(|&update| update == item) => {
+                let gradient = &items[items[item].inputs[1]];
+                let slot = |input: &usize| slots[*input].expect("inputs come first");
+                let x: Vec<Slot> = gradient.inputs.iter().map(slot).collect();
+                let update: Vec<Slot> =
+                    items[item].inputs.iter().filter(|&&i| !joined.contains_key(&i)).map(slot).collect();
+                linear::weight_grad_and_update(&mut plan, gradient.shapes[0][0], &gradient.output, &x, rule, &update);
+            }
             (Operator::Reshape(_), Group::Head { .. }) => slots[item] = slots[items[item].inputs[0]],
             (_, Group::Head { members }) => {
                 let slot = |input: usize| slots[input].expect("inputs come first");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graph::{State, StateValues};
+use graph::{Buffer, State};
 use luminal::{
     op::{InputTensor, Operator},
     prelude::{ShapeTracker, Tensor},
@@ -16,7 +16,6 @@ use luminal::{
 use super::{
     Plan,
     memory::{Memory, Place, layout},
-    pages::Pages,
     team::Team,
 };
 
@@ -38,16 +37,16 @@ pub(crate) trait Kernel: Sync {
 #[derive(Debug)]
 pub struct Workspace {
     team: Team,
-    arena: Pages,
-    scratch: Vec<Pages>,
+    arena: Buffer,
+    scratch: Vec<Buffer>,
 }
 
 impl Workspace {
     /// A workspace for programs that run on `threads` threads.
     pub fn new(threads: usize) -> Rc<RefCell<Self>> {
         let team = Team::new(threads);
-        let scratch = (0..team.threads()).map(|_| Pages::default()).collect();
-        Rc::new(RefCell::new(Self { team, arena: Pages::default(), scratch }))
+        let scratch = (0..team.threads()).map(|_| Buffer::default()).collect();
+        Rc::new(RefCell::new(Self { team, arena: Buffer::default(), scratch }))
     }
 
     /// Number of threads.
@@ -164,7 +163,7 @@ impl Program {
     pub fn run(&self) {
         let Workspace { team, arena, scratch } = &mut *self.workspace.borrow_mut();
         let mut guards: Vec<_> = self.states.iter().map(State::write).collect();
-        let mut states: Vec<&mut StateValues> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        let mut states: Vec<&mut Buffer> = guards.iter_mut().map(|guard| &mut **guard).collect();
         assert!(arena.len() * size_of::<f32>() >= self.plan.arena_bytes, "the workspace was reserved for this program");
         // SAFETY: the arena is at least as long as the layout says (asserted), and it and the states are borrowed
         // exclusively until the end of this function, after the last use of `memory`.

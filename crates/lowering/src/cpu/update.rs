@@ -1,5 +1,7 @@
 //! The optimizer's step in one pass over each parameter.
 
+use std::ops::Range;
+
 use graph::operators::{
     Rule,
     update::{BETA2, CLIP_NORM, CORRECTION1, CORRECTION2, EPSILON, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY},
@@ -16,8 +18,10 @@ use super::{
 struct Update {
     rule: Rule,
     elements: usize,
-    /// Parameter, gradient, hyper, moments…, clip factor.
-    x: Vec<Slot>,
+    g: Slot,
+    clip: Option<Slot>,
+    /// Parameter, hyperparameters, moments.
+    slots: Vec<Slot>,
 }
 
 impl Kernel for Update {
@@ -29,41 +33,46 @@ impl Kernel for Update {
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let range = chunk(task, CHUNK, self.elements);
-        let hyper = memory.read(self.x[2]);
-        let clip = self.x.get(3 + self.rule.moments()).map_or(1.0, |&slot| memory.read(slot)[0]);
-        let g = &memory.read(self.x[1])[range.clone()];
-        let w = memory.write(self.x[0], range.clone());
-        let first = memory.write(self.x[3], range.clone());
-        match self.rule {
-            Rule::Sgd { nesterov, decay } => {
-                let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
-                let factors =
-                    simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
-                simd::sgd(w, g, first, factors);
-            }
-            Rule::Adam { decoupled, decay } => {
-                let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
-                let (joined, shrink) =
-                    if decoupled { (0.0, 1.0 - hyper[LEARNING_RATE] * lambda) } else { (lambda, 1.0) };
-                let factors = simd::Adam {
-                    rate: hyper[LEARNING_RATE],
-                    beta1: hyper[MOMENTUM],
-                    beta2: hyper[BETA2],
-                    epsilon: hyper[EPSILON],
-                    correction1: hyper[CORRECTION1],
-                    correction2: hyper[CORRECTION2],
-                    joined,
-                    shrink,
-                    clip,
-                };
-                simd::adam(w, g, first, memory.write(self.x[4], range), factors);
-            }
+        let clip = self.clip.map_or(1.0, |slot| memory.read(slot)[0]);
+        step(self.rule, memory, &self.slots, &memory.read(self.g)[range.clone()], clip, range);
+    }
+}
+
+/// One step with the gradients `g` of a range of a parameter; slots are the parameter, the hyperparameters and the moments.
+pub(super) fn step(rule: Rule, memory: &Memory, slots: &[Slot], g: &[f32], clip: f32, range: Range<usize>) {
+    let hyper = memory.read(slots[1]);
+    let w = memory.write(slots[0], range.clone());
+    let first = memory.write(slots[2], range.clone());
+    match rule {
+        Rule::Sgd { nesterov, decay } => {
+            let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
+            let factors = simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
+            simd::sgd(w, g, first, factors);
+        }
+        Rule::Adam { decoupled, decay } => {
+            let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
+            let (joined, shrink) = if decoupled { (0.0, 1.0 - hyper[LEARNING_RATE] * lambda) } else { (lambda, 1.0) };
+            let factors = simd::Adam {
+                rate: hyper[LEARNING_RATE],
+                beta1: hyper[MOMENTUM],
+                beta2: hyper[BETA2],
+                epsilon: hyper[EPSILON],
+                correction1: hyper[CORRECTION1],
+                correction2: hyper[CORRECTION2],
+                joined,
+                shrink,
+                clip,
+            };
+            simd::adam(w, g, first, memory.write(slots[3], range), factors);
         }
     }
 }
 
 pub(super) fn update(plan: &mut Plan, rule: Rule, x: &[Slot], shape: &[usize]) {
-    plan.push(Update { rule, elements: shape.iter().product(), x: x.to_vec() }, x);
+    // Parameter, gradient, hyperparameters, moments…, clip factor.
+    let (moments, clip) = x[3..].split_at(rule.moments());
+    let slots = [x[0], x[2]].into_iter().chain(moments.iter().copied()).collect();
+    plan.push(Update { rule, elements: shape.iter().product(), g: x[1], clip: clip.first().copied(), slots }, x);
 }
 
 /// Sums of squares of chunks of one gradient.

@@ -8,14 +8,14 @@ use super::{
     super::{
         Plan,
         fusion::Epilogue,
-        matrix::{Sums, Tile, with_tile},
+        matrix::{Target, Tile, row_tiles, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::Kernel,
-        vector::{self, fma},
+        vector,
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
-    tiles::{Target, Values, data_of_channels},
+    tiles::{Destination, Values, data_of_channels},
     transform::{self, both_ways},
 };
 
@@ -201,7 +201,7 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
             for (n, here) in by_image(c, block.clone()) {
                 let planes = &x[n * input + group * c.from * c.h * c.w..][..c.from * c.h * c.w];
                 let mut values = Values {
-                    target: Target::Private(&mut *before),
+                    destination: Destination::Private(&mut *before),
                     block: kernel.block(),
                     stride: channel_stride(c.from),
                 };
@@ -265,63 +265,10 @@ fn products<S: Simd, const M: usize, const N: usize>(
     let results = after.chunks_exact_mut(kernel.block() * to);
     for ((left, right), results) in left.zip(right).zip(results) {
         for (panel, right) in right.chunks_exact(c.from * width).enumerate() {
-            let right = S::as_simd_f32s(right).0.as_chunks::<N>().0;
-            let mut row = 0;
-            while row < tiles {
-                let (left, to) = (&left[row * from..], (&mut results[row * to + panel * width..], to));
-                row += match tiles - row {
-                    n if n >= M => rows::<S, M, N>(simd, left, from, right, to),
-                    n if n >= 6 => rows::<S, 6, N>(simd, left, from, right, to),
-                    n if n >= 4 => rows::<S, 4, N>(simd, left, from, right, to),
-                    n if n >= 2 => rows::<S, 2, N>(simd, left, from, right, to),
-                    _ => rows::<S, 1, N>(simd, left, from, right, to),
-                };
-            }
+            let to = Target { values: &mut results[panel * width..], stride: to, accumulate: false };
+            row_tiles::<S, M, N>(simd, (left, from), tiles, right, to);
         }
     }
-}
-
-/// One register tile: M rows of `left`, `stride` apart, times a panel; returns M.
-#[inline(always)]
-fn rows<S: Simd, const M: usize, const N: usize>(
-    simd: S,
-    left: &[f32],
-    stride: usize,
-    right: &[[S::f32s; N]],
-    (to, to_stride): (&mut [f32], usize),
-) -> usize {
-    // Four values of each row at a time, so that their addresses are computed once.
-    let (fours, rest) = right.as_chunks::<4>();
-    let mut rows: [&[[f32; 4]]; M] = [&[]; M];
-    let mut last = [[0.0; 4]; M];
-    for i in 0..M {
-        let (row, tail) = left[i * stride..][..right.len()].as_chunks::<4>();
-        rows[i] = &row[..fours.len()];
-        last[i][..tail.len()].copy_from_slice(tail);
-    }
-    let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
-    for (k, right) in fours.iter().enumerate() {
-        for j in 0..4 {
-            for i in 0..M {
-                let value = simd.splat_f32s(rows[i][k][j]);
-                for n in 0..N {
-                    sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
-                }
-            }
-        }
-    }
-    for (j, right) in rest.iter().enumerate() {
-        for i in 0..M {
-            let value = simd.splat_f32s(last[i][j]);
-            for n in 0..N {
-                sums[i][n] = fma(simd, value, right[n], sums[i][n]);
-            }
-        }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        S::as_mut_simd_f32s(&mut to[i * to_stride..][..N * S::F32_LANES]).0.copy_from_slice(sums);
-    }
-    M
 }
 
 /// Transforms the products of one image's tiles back and writes its planes [to, oh, ow].

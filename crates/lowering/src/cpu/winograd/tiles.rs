@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Where transformed values go.
-pub(super) enum Target<'a> {
+pub(super) enum Destination<'a> {
     /// Memory of the calling thread.
     Private(&'a mut [f32]),
     /// A slot from an offset on, of which other tasks write other parts.
@@ -20,7 +20,7 @@ pub(super) enum Target<'a> {
 
 /// Transformed values of tiles [36, block, stride].
 pub(super) struct Values<'a> {
-    pub(super) target: Target<'a>,
+    pub(super) destination: Destination<'a>,
     pub(super) block: usize,
     pub(super) stride: usize,
 }
@@ -32,9 +32,9 @@ impl Values<'_> {
         let at = tile * self.stride + channel;
         for (i, &product) in products.as_flattened().iter().enumerate() {
             let at = i * self.block * self.stride + at;
-            let to = match &mut self.target {
-                Target::Private(values) => &mut values[at..at + S::F32_LANES],
-                Target::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
+            let to = match &mut self.destination {
+                Destination::Private(values) => &mut values[at..at + S::F32_LANES],
+                Destination::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
             };
             S::as_mut_simd_f32s(to).0[0] = product;
         }

@@ -18,7 +18,7 @@ use super::{
         vector::{self, fma},
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
-    tiles::{Target, Values, data_of_channels, gradients_of_channels},
+    tiles::{Destination, Values, data_of_channels, gradients_of_channels},
     transform::{self, both_ways},
 };
 
@@ -113,7 +113,7 @@ impl WithSimd for TransformTask<'_> {
         let block = kernel.e.block();
         let size = PRODUCTS * block * stride;
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
-        let mut values = Values { target: Target::Shared(memory, target, group * size), block, stride };
+        let mut values = Values { destination: Destination::Shared(memory, target, group * size), block, stride };
         let first = position * c.per_image();
         match (is_input, c.side()) {
             (true, _) => {

@@ -1,0 +1,357 @@
+//! Convolutions as matrix products straight from the image: of any stride, for few channels.
+//!
+//! A padded image is split by columns modulo the stride (its phases), so that what one tap of the window sees along a line of
+//! outputs lies contiguous. Panels of the product are then plain copies, or none are needed.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    Plan,
+    convolution::Extents,
+    fusion::Epilogue,
+    matrix::{Matrix, Sums, Target, Tile, pack_panel, row_tiles, with_tile},
+    memory::{Memory, Slot},
+    movement::{self, chunk},
+    program::Kernel,
+    vector::{self, fma},
+};
+
+/// Most taps of a panel: more are taken in equal parts.
+const DEPTH: usize = 400;
+
+/// Largest panel's columns: copies of whole panels may reach so far beyond what they are about.
+const SLACK: usize = 32;
+
+/// Phases [channels, padded height, stride, columns] of one image.
+#[derive(Clone, Copy)]
+struct Phases {
+    e: Extents,
+    height: usize,
+    /// Columns of one phase.
+    across: usize,
+}
+
+impl Phases {
+    fn new(e: Extents) -> Self {
+        let across = (e.w + 2 * e.padding).max(e.kw).div_ceil(e.stride);
+        Self { e, height: (e.h + 2 * e.padding).max(e.kh), across }
+    }
+
+    /// Values of an image, with room for copies that reach too far.
+    fn values(&self) -> usize {
+        self.e.c * self.height * self.e.stride * self.across + SLACK
+    }
+
+    fn fill(&self, x: &[f32], phases: &mut [f32]) {
+        let e = &self.e;
+        phases.fill(0.0);
+        for (plane, to) in x.chunks_exact(e.h * e.w).zip(phases.chunks_exact_mut(self.height * e.stride * self.across))
+        {
+            let lines = to.chunks_exact_mut(e.stride * self.across).skip(e.padding);
+            for (row, line) in plane.chunks_exact(e.w).zip(lines) {
+                for (phase, line) in line.chunks_exact_mut(self.across).enumerate() {
+                    // Column q of this phase is the image's column q·stride + phase − padding.
+                    let skipped = e.padding.saturating_sub(phase).div_ceil(e.stride);
+                    let first = skipped * e.stride + phase - e.padding;
+                    if first >= e.w {
+                        continue;
+                    }
+                    let from = row[first..].iter().step_by(e.stride);
+                    line[skipped..].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+
+    /// Where a tap (channel of the image, row, column) starts for the first output.
+    fn tap(&self, channel: usize, ky: usize, kx: usize) -> usize {
+        let e = &self.e;
+        ((channel * self.height + ky) * e.stride + kx % e.stride) * self.across + kx / e.stride
+    }
+
+    /// Distance between two lines of outputs.
+    fn line(&self) -> usize {
+        self.e.stride * self.e.stride * self.across
+    }
+
+    /// Starts of the taps of a group, in the order of the weights.
+    fn taps(&self, group: usize) -> impl Iterator<Item = usize> {
+        let (e, phases) = (self.e, *self);
+        let channels = e.c / e.groups;
+        (0..e.window()).map(move |tap| {
+            let (channel, position) = (group * channels + tap / (e.kh * e.kw), tap % (e.kh * e.kw));
+            phases.tap(channel, position / e.kw, position % e.kw)
+        })
+    }
+}
+
+struct Forward {
+    e: Extents,
+    x: Slot,
+    w: Slot,
+    b: Slot,
+    y: Slot,
+    epilogue: Epilogue,
+}
+
+impl Forward {
+    fn depth(&self) -> usize {
+        self.e.window().div_ceil(self.e.window().div_ceil(DEPTH))
+    }
+    /// Phases, a panel, and a tile that reaches beyond the outputs.
+    fn room(&self) -> [usize; 3] {
+        let width = Tile::new().columns;
+        [Phases::new(self.e).values(), width * self.depth() + SLACK, width * self.e.o / self.e.groups]
+    }
+}
+
+impl Kernel for Forward {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+    fn tasks(&self) -> usize {
+        self.e.images
+    }
+    fn scratch(&self) -> usize {
+        self.room().iter().sum()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let e = &self.e;
+        let [phases, panel, _] = self.room();
+        let (phases, room) = scratch.split_at_mut(phases);
+        let (panel, edge) = room.split_at_mut(panel);
+        Phases::new(*e).fill(&memory.read(self.x)[task * e.input()..][..e.input()], phases);
+        let range = task * e.output()..(task + 1) * e.output();
+        let y = memory.write(self.y, range.clone());
+        let (w, biases) = (memory.read(self.w), memory.read(self.b));
+        vector::run(ForwardTask { kernel: self, phases, w, panel, edge, y: &mut *y });
+        for (plane, &bias) in y.chunks_exact_mut(e.pixels()).zip(biases) {
+            plane.iter_mut().for_each(|v| *v += bias);
+        }
+        self.epilogue.apply(memory, y, range.start);
+    }
+}
+
+struct ForwardTask<'a> {
+    kernel: &'a Forward,
+    phases: &'a [f32],
+    w: &'a [f32],
+    panel: &'a mut [f32],
+    edge: &'a mut [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for ForwardTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_tile!(simd: S, forward_tiles(self));
+    }
+}
+
+#[inline(always)]
+fn forward_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: ForwardTask) {
+    let e = &t.kernel.e;
+    let phases = Phases::new(*e);
+    let width = N * S::F32_LANES;
+    let (pixels, outputs, window) = (e.pixels(), e.o / e.groups, e.window());
+    for group in 0..e.groups {
+        let w = &t.w[group * outputs * window..][..outputs * window];
+        let y = &mut t.y[group * outputs * pixels..][..outputs * pixels];
+        for start in (0..window).step_by(t.kernel.depth()) {
+            let depth = t.kernel.depth().min(window - start);
+            for first in (0..pixels).step_by(width) {
+                let count = width.min(pixels - first);
+                match S::F32_LANES {
+                    16 => pack::<32>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
+                    8 => pack::<16>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
+                    _ => pack::<8>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
+                }
+                let panel = &t.panel[..depth * width];
+                let accumulate = start > 0;
+                if count == width {
+                    let to = Target { values: &mut y[first..], stride: pixels, accumulate };
+                    row_tiles::<S, M, N>(simd, (&w[start..], window), outputs, panel, to);
+                    continue;
+                }
+                let to = Target { values: &mut *t.edge, stride: width, accumulate: false };
+                row_tiles::<S, M, N>(simd, (&w[start..], window), outputs, panel, to);
+                for (row, sums) in t.edge.chunks_exact(width).enumerate().take(outputs) {
+                    for (to, &sum) in y[row * pixels + first..][..count].iter_mut().zip(sums) {
+                        *to = if accumulate { *to + sum } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies what some taps see at some outputs to a panel [taps, L]. Copies are as long as a row of the panel: what they write
+/// too much is overwritten by the next one.
+#[inline(always)]
+fn pack<const L: usize>(
+    p: &Phases,
+    phases: &[f32],
+    group: usize,
+    taps: Range<usize>,
+    outputs: Range<usize>,
+    panel: &mut [f32],
+) {
+    let e = &p.e;
+    for (row, tap) in p.taps(group).skip(taps.start).take(taps.len()).enumerate() {
+        let mut output = outputs.start;
+        while output < outputs.end {
+            let (oy, ox) = (output / e.ow, output % e.ow);
+            let from: &[f32; L] =
+                phases[tap + oy * p.line() + ox..].first_chunk().expect("there is slack behind the image");
+            let to = row * L + output - outputs.start;
+            panel[to..to + L].copy_from_slice(from);
+            output += e.ow - ox;
+        }
+    }
+}
+
+/// x = [x, w, b].
+pub(super) fn forward(plan: &mut Plan, e: Extents, x: &[Slot], y: Slot, epilogue: Epilogue) {
+    let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
+    plan.push(Forward { e, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
+}
+
+/// Weight gradients of a fixed part of the batch, one line of outputs after the other: taps of the window are rows, output
+/// channels columns.
+struct WeightGrad {
+    e: Extents,
+    x: Slot,
+    dy: Slot,
+    partial: Slot,
+    parts: usize,
+}
+
+impl WeightGrad {
+    /// Phases, panels of a line of output gradients [panels, ow, columns], and sums [window, columns of all panels].
+    fn room(&self) -> [usize; 3] {
+        let columns = (self.e.o / self.e.groups).next_multiple_of(Tile::new().columns);
+        [
+            Phases::new(self.e).values(),
+            columns * self.e.ow,
+            columns * self.e.window().next_multiple_of(Tile::new().rows),
+        ]
+    }
+}
+
+impl Kernel for WeightGrad {
+    fn name(&self) -> &'static str {
+        "convolution weight gradient"
+    }
+    fn tasks(&self) -> usize {
+        self.parts * self.e.groups
+    }
+    fn scratch(&self) -> usize {
+        self.room().iter().sum()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let e = &self.e;
+        let (part, group) = (task / e.groups, task % e.groups);
+        let [phases, panels, sums] = self.room();
+        let (phases, room) = scratch.split_at_mut(phases);
+        let (panels, room) = room.split_at_mut(panels);
+        let sums = &mut room[..sums];
+        sums.fill(0.0);
+        let outputs = e.o / e.groups;
+        for image in chunk(part, e.images.div_ceil(self.parts), e.images) {
+            Phases::new(*e).fill(&memory.read(self.x)[image * e.input()..][..e.input()], phases);
+            let dy = &memory.read(self.dy)[image * e.output() + group * outputs * e.pixels()..][..outputs * e.pixels()];
+            vector::run(WeightGradTask { e, group, phases: &*phases, dy, panels: &mut *panels, sums: &mut *sums });
+        }
+        let columns = outputs.next_multiple_of(Tile::new().columns);
+        let size = outputs * e.window();
+        let from = part * e.weights() + group * size;
+        let out = memory.write(self.partial, from..from + size);
+        for (output, kernel) in out.chunks_exact_mut(e.window()).enumerate() {
+            for (to, sums) in kernel.iter_mut().zip(sums.chunks_exact(columns)) {
+                *to = sums[output];
+            }
+        }
+    }
+}
+
+struct WeightGradTask<'a> {
+    e: &'a Extents,
+    group: usize,
+    phases: &'a [f32],
+    dy: &'a [f32],
+    panels: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for WeightGradTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_tile!(simd: S, weight_grad_tiles(self));
+    }
+}
+
+#[inline(always)]
+fn weight_grad_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: WeightGradTask) {
+    let e = t.e;
+    let phases = Phases::new(*e);
+    let width = N * S::F32_LANES;
+    let outputs = e.o / e.groups;
+    let columns = outputs.next_multiple_of(width);
+    for oy in 0..e.oh {
+        // Output gradients of the line: [pixels, channels], a panel of channels at a time.
+        let dy = Matrix::columns(&t.dy[oy * e.ow..], e.pixels());
+        for (p, panel) in t.panels.chunks_exact_mut(e.ow * width).enumerate() {
+            pack_panel::<S>(panel, dy, p * width, outputs, 0..e.ow);
+        }
+        let mut starts = phases.taps(t.group);
+        for tap in (0..e.window()).step_by(M) {
+            // Beyond the last tap any will do: those sums are not used.
+            let mut rows: [&[f32]; M] = [&[]; M];
+            for row in &mut rows {
+                let start = starts.next().unwrap_or(0);
+                *row = &t.phases[start + oy * phases.line()..][..e.ow];
+            }
+            for (p, panel) in t.panels.chunks_exact(e.ow * width).enumerate() {
+                let right = S::as_simd_f32s(panel).0.as_chunks::<N>().0;
+                let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
+                for (k, right) in right.iter().enumerate() {
+                    for i in 0..M {
+                        let value = simd.splat_f32s(rows[i][k]);
+                        for n in 0..N {
+                            sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+                        }
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    let to = &mut t.sums[(tap + i) * columns + p * width..][..width];
+                    for (to, &sum) in S::as_mut_simd_f32s(to).0.iter_mut().zip(sums) {
+                        *to = simd.add_f32s(*to, sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Parts that a batch is split into for weight gradients. A function of the shapes alone, so that sums come out the
+/// same for any number of threads; fewer for large weights, whose partial sums cost memory.
+fn parts(e: &Extents) -> usize {
+    let most = if e.weights() <= 32_768 { 16 } else { 8 };
+    let size = e.images.div_ceil(most);
+    e.images.div_ceil(size)
+}
+
+/// x = [x, dy].
+pub(super) fn weight_grad(plan: &mut Plan, e: Extents, x: &[Slot], dw: Slot) {
+    let parts = parts(&e);
+    if parts == 1 {
+        return plan.push(WeightGrad { e, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
+    }
+    let partial = plan.temporary(parts * e.weights());
+    plan.push(WeightGrad { e, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
+    movement::reduce(plan, partial, parts, dw, e.weights());
+}
