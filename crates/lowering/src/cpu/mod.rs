@@ -8,6 +8,7 @@ mod batch_norm;
 mod convolution;
 mod cross_entropy;
 mod fusion;
+mod lanes;
 mod linear;
 mod local_response;
 mod matrix;
@@ -104,6 +105,9 @@ impl Plan {
 /// Turns a graph into kernels over places.
 fn lower(graph: &Graph) -> Plan {
     let items = schedule(graph);
+    if let Some(images) = lanes::serves(&items) {
+        return lanes::lower(&items, images);
+    }
     let fusion = fusion::groups(&items);
     let mut plan = Plan::default();
     let mut slots: Vec<Option<Slot>> = vec![None; items.len()];

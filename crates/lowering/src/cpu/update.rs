@@ -29,35 +29,38 @@ impl Kernel for Update {
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let range = chunk(task, CHUNK, self.elements);
-        let hyper = memory.read(self.x[2]);
-        let clip = self.x.get(3 + self.rule.moments()).map_or(1.0, |&slot| memory.read(slot)[0]);
-        let g = &memory.read(self.x[1])[range.clone()];
-        let w = memory.write(self.x[0], range.clone());
-        let first = memory.write(self.x[3], range.clone());
-        match self.rule {
-            Rule::Sgd { nesterov, decay } => {
-                let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
-                let factors =
-                    simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
-                simd::sgd(w, g, first, factors);
-            }
-            Rule::Adam { decoupled, decay } => {
-                let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
-                let (joined, shrink) =
-                    if decoupled { (0.0, 1.0 - hyper[LEARNING_RATE] * lambda) } else { (lambda, 1.0) };
-                let factors = simd::Adam {
-                    rate: hyper[LEARNING_RATE],
-                    beta1: hyper[MOMENTUM],
-                    beta2: hyper[BETA2],
-                    epsilon: hyper[EPSILON],
-                    correction1: hyper[CORRECTION1],
-                    correction2: hyper[CORRECTION2],
-                    joined,
-                    shrink,
-                    clip,
-                };
-                simd::adam(w, g, first, memory.write(self.x[4], range), factors);
-            }
+        apply(self.rule, &self.x, memory, range.clone(), &memory.read(self.x[1])[range]);
+    }
+}
+
+/// One step on a range of a parameter whose gradient there is `g`. x = [parameter, gradient (not read), hyper, moments…,
+/// clip factor].
+pub(super) fn apply(rule: Rule, x: &[Slot], memory: &Memory, range: std::ops::Range<usize>, g: &[f32]) {
+    let hyper = memory.read(x[2]);
+    let clip = x.get(3 + rule.moments()).map_or(1.0, |&slot| memory.read(slot)[0]);
+    let w = memory.write(x[0], range.clone());
+    let first = memory.write(x[3], range.clone());
+    match rule {
+        Rule::Sgd { nesterov, decay } => {
+            let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
+            let factors = simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
+            simd::sgd(w, g, first, factors);
+        }
+        Rule::Adam { decoupled, decay } => {
+            let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
+            let (joined, shrink) = if decoupled { (0.0, 1.0 - hyper[LEARNING_RATE] * lambda) } else { (lambda, 1.0) };
+            let factors = simd::Adam {
+                rate: hyper[LEARNING_RATE],
+                beta1: hyper[MOMENTUM],
+                beta2: hyper[BETA2],
+                epsilon: hyper[EPSILON],
+                correction1: hyper[CORRECTION1],
+                correction2: hyper[CORRECTION2],
+                joined,
+                shrink,
+                clip,
+            };
+            simd::adam(w, g, first, memory.write(x[4], range), factors);
         }
     }
 }
