@@ -277,7 +277,7 @@ pub(super) fn input_grad(plan: &mut Plan, rows: usize, w_shape: &[usize], x: &[S
 enum Use {
     /// It is kept.
     Keep(Slot),
-    /// The optimizer takes its step at once: parameter, hyperparameters, moments.
+    /// The optimizer takes its step at once, with these inputs of [`update::apply`].
     Update(Rule, Vec<Slot>),
 }
 
@@ -340,7 +340,7 @@ impl Kernel for WeightGrad {
                 let g = &g[..inputs.len()];
                 match &self.then {
                     Use::Keep(dw) => memory.write(*dw, range).copy_from_slice(g),
-                    Use::Update(rule, slots) => update::step(*rule, memory, slots, g, 1.0, range),
+                    Use::Update(rule, slots) => update::apply(*rule, slots, memory, range, g),
                 }
             }
         }
@@ -353,7 +353,7 @@ pub(super) fn weight_grad(plan: &mut Plan, rows: usize, w_shape: &[usize], x: &[
     plan.push(WeightGrad { rows, inputs, outputs, x: x[0], dy: x[1], then: Use::Keep(dw) }, &[x[0], x[1], dw]);
 }
 
-/// x = [x, dy]; `update` = [w, hyper, moments…]: the optimizer's step with dw = dyᵀ x, which is never stored.
+/// x = [x, dy]; `update` = [w, anything, hyper, moments…]: the optimizer's step with dw = dyᵀ x, which is never stored.
 pub(super) fn weight_grad_and_update(
     plan: &mut Plan,
     rows: usize,

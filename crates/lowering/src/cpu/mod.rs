@@ -9,6 +9,7 @@ mod convolution;
 mod cross_entropy;
 mod direct;
 mod fusion;
+mod lanes;
 mod linear;
 mod local_response;
 mod matrix;
@@ -106,6 +107,9 @@ impl Plan {
 /// Turns a graph into kernels over places.
 fn lower(graph: &Graph) -> Plan {
     let items = schedule(graph);
+    if let Some(images) = lanes::serves(&items) {
+        return lanes::lower(&items, images);
+    }
     let fusion = fusion::groups(&items);
     let joined = fusion::joined_updates(&items);
     let mut plan = Plan::default();
@@ -123,8 +127,10 @@ fn lower(graph: &Graph) -> Plan {
                 let gradient = &items[items[item].inputs[1]];
                 let slot = |input: &usize| slots[*input].expect("inputs come first");
                 let x: Vec<Slot> = gradient.inputs.iter().map(slot).collect();
-                let update: Vec<Slot> =
-                    items[item].inputs.iter().filter(|&&i| !joined.contains_key(&i)).map(slot).collect();
+                // The gradient has no place; another input stands where it would be.
+                let mut inputs = items[item].inputs.clone();
+                inputs[1] = inputs[2];
+                let update: Vec<Slot> = inputs.iter().map(slot).collect();
                 linear::weight_grad_and_update(&mut plan, gradient.shapes[0][0], &gradient.output, &x, rule, &update);
             }
             (Operator::Reshape(_), Group::Head { .. }) => slots[item] = slots[items[item].inputs[0]],

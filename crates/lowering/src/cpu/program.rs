@@ -29,6 +29,12 @@ pub(crate) trait Kernel: Sync {
     fn scratch(&self) -> usize {
         0
     }
+    /// Starts to time its parts, if it has any.
+    fn start_profile(&self) {}
+    /// Its parts and their shares of its time since [`Self::start_profile`].
+    fn profile(&self) -> Vec<(&'static str, f64)> {
+        vec![(self.name(), 1.0)]
+    }
     /// Runs one task. Writes no range that another task of this kernel touches.
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]);
 }
@@ -151,12 +157,18 @@ impl Program {
     /// Starts to time each kernel; [`Self::profile`] gives the sums.
     pub fn start_profile(&self) {
         *self.profile.borrow_mut() = Some(vec![Duration::ZERO; self.kernels.len()]);
+        self.kernels.iter().for_each(|kernel| kernel.start_profile());
     }
 
-    /// Time of each kernel since [`Self::start_profile`], in order; empty if it was not called.
+    /// Time of each kernel, or of its parts, since [`Self::start_profile`], in order; empty if it was not called.
     pub fn profile(&self) -> Vec<StepTime> {
         let times = self.profile.borrow().clone().unwrap_or_default();
-        self.kernels.iter().zip(times).map(|(kernel, time)| StepTime { kernel: kernel.name(), time }).collect()
+        let mut parts = Vec::new();
+        for (kernel, time) in self.kernels.iter().zip(times) {
+            let part = |(kernel, share)| StepTime { kernel, time: time.mul_f64(share) };
+            parts.extend(kernel.profile().into_iter().map(part));
+        }
+        parts
     }
 
     /// Runs one step, as executing the graph does.

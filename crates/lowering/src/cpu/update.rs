@@ -1,7 +1,5 @@
 //! The optimizer's step in one pass over each parameter.
 
-use std::ops::Range;
-
 use graph::operators::{
     Rule,
     update::{BETA2, CLIP_NORM, CORRECTION1, CORRECTION2, EPSILON, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY},
@@ -18,10 +16,8 @@ use super::{
 struct Update {
     rule: Rule,
     elements: usize,
-    g: Slot,
-    clip: Option<Slot>,
-    /// Parameter, hyperparameters, moments.
-    slots: Vec<Slot>,
+    /// Parameter, gradient, hyper, moments…, clip factor.
+    x: Vec<Slot>,
 }
 
 impl Kernel for Update {
@@ -33,16 +29,17 @@ impl Kernel for Update {
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let range = chunk(task, CHUNK, self.elements);
-        let clip = self.clip.map_or(1.0, |slot| memory.read(slot)[0]);
-        step(self.rule, memory, &self.slots, &memory.read(self.g)[range.clone()], clip, range);
+        apply(self.rule, &self.x, memory, range.clone(), &memory.read(self.x[1])[range]);
     }
 }
 
-/// One step with the gradients `g` of a range of a parameter; slots are the parameter, the hyperparameters and the moments.
-pub(super) fn step(rule: Rule, memory: &Memory, slots: &[Slot], g: &[f32], clip: f32, range: Range<usize>) {
-    let hyper = memory.read(slots[1]);
-    let w = memory.write(slots[0], range.clone());
-    let first = memory.write(slots[2], range.clone());
+/// One step on a range of a parameter whose gradient there is `g`. x = [parameter, gradient (not read), hyper, moments…,
+/// clip factor].
+pub(super) fn apply(rule: Rule, x: &[Slot], memory: &Memory, range: std::ops::Range<usize>, g: &[f32]) {
+    let hyper = memory.read(x[2]);
+    let clip = x.get(3 + rule.moments()).map_or(1.0, |&slot| memory.read(slot)[0]);
+    let w = memory.write(x[0], range.clone());
+    let first = memory.write(x[3], range.clone());
     match rule {
         Rule::Sgd { nesterov, decay } => {
             let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
@@ -63,16 +60,13 @@ pub(super) fn step(rule: Rule, memory: &Memory, slots: &[Slot], g: &[f32], clip:
                 shrink,
                 clip,
             };
-            simd::adam(w, g, first, memory.write(slots[3], range), factors);
+            simd::adam(w, g, first, memory.write(x[4], range), factors);
         }
     }
 }
 
 pub(super) fn update(plan: &mut Plan, rule: Rule, x: &[Slot], shape: &[usize]) {
-    // Parameter, gradient, hyperparameters, moments…, clip factor.
-    let (moments, clip) = x[3..].split_at(rule.moments());
-    let slots = [x[0], x[2]].into_iter().chain(moments.iter().copied()).collect();
-    plan.push(Update { rule, elements: shape.iter().product(), g: x[1], clip: clip.first().copied(), slots }, x);
+    plan.push(Update { rule, elements: shape.iter().product(), x: x.to_vec() }, x);
 }
 
 /// Sums of squares of chunks of one gradient.

@@ -58,9 +58,15 @@ pub fn level() -> Level {
 /// Runs a kernel, compiled for each level, with the current one.
 ///
 /// The body must be `#[inline(always)]` down to the vector operations, or they are not compiled for the level.
+#[allow(dead_code, reason = "not every set of kernels asks for the current level")]
 pub(crate) fn run<K: WithSimd>(kernel: K) -> K::Output {
+    run_at(level(), kernel)
+}
+
+/// Runs a kernel with the instructions of a level that this processor runs.
+pub(crate) fn run_at<K: WithSimd>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    match level() {
+    match level {
         Level::Avx512 => {
             if let Some(simd) = pulp::x86::V4::try_new() {
                 return Simd::vectorize(simd, kernel);
@@ -74,12 +80,12 @@ pub(crate) fn run<K: WithSimd>(kernel: K) -> K::Output {
         _ => {}
     }
     #[cfg(target_arch = "aarch64")]
-    if level() == Level::Portable
+    if level == Level::Portable
         && let Some(simd) = pulp::aarch64::Neon::try_new()
     {
         return Simd::vectorize(simd, kernel);
     }
-    match level() {
+    match level {
         Level::PortableWide => Simd::vectorize(Scalar512b, kernel),
         _ => Simd::vectorize(Scalar128b, kernel),
     }

@@ -1,0 +1,280 @@
+//! The lowering of few channels judged by the reference, with every width of vectors that this processor runs. Alone in
+//! its binary, because the width is chosen for the whole process.
+
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../../graph/tests/support/mod.rs"]
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use graph::{
+    Autograd, Builder, Network, Operator, Value,
+    operators::{Activation, Convolution, Dropout, Pool},
+    step::Variables,
+};
+use lowering::cpu::{CpuCompiler, Level, Workspace, program, set_level};
+use luminal::prelude::Graph;
+use plan::{Model, Optimizer, Train};
+use support::{
+    golden::assert_close,
+    machine::{Executor, Reference},
+    random::{uniform, word},
+    subject::{Input, Subject},
+};
+
+/// Of a tensor's largest value.
+const RELATIVE: f64 = 2e-5;
+/// Gradients of a mean over the batch are small themselves.
+const ABSOLUTE: f64 = 2e-7;
+
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls `check` with each level that runs here and its number of lanes.
+fn with_levels(mut check: impl FnMut(Level, usize)) {
+    let _alone = alone();
+    let levels = [(Level::Portable, 4), (Level::PortableWide, 16), (Level::Avx2, 8), (Level::Avx512, 16)];
+    let mut count = 0;
+    for (level, lanes) in levels {
+        if set_level(level) {
+            check(level, lanes);
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "the portable levels run everywhere");
+}
+
+fn is_served(graph: &Graph) -> bool {
+    format!("{:?}", program(graph)).contains("block of images")
+}
+
+/// Parameters and layers of a network that is drawn at random.
+struct Draw {
+    seed: u64,
+    drawn: u64,
+    inputs: Vec<Input>,
+}
+
+impl Draw {
+    fn number(&mut self, range: std::ops::RangeInclusive<usize>) -> usize {
+        self.drawn += 1;
+        range.start() + (word(self.seed, self.drawn) >> 20) as usize % (range.end() - range.start() + 1)
+    }
+
+    fn input(&mut self, shape: &[usize], scale: f32, wanted: bool) -> usize {
+        let position = self.inputs.len();
+        let values = uniform(self.seed * 64 + position as u64, shape.iter().product());
+        let values = values.into_iter().map(|v| v * scale).collect();
+        self.inputs.push(Input { name: format!("p{position}"), shape: shape.to_vec(), values, wanted });
+        position
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Layer {
+    Convolution(Convolution, usize, usize),
+    Linear(usize, usize),
+    Activation(Activation),
+    Max(Pool),
+    Average(Pool),
+    Dropout(Dropout, usize),
+    /// The value before the last layer and the value, added.
+    Around,
+    Flatten,
+}
+
+/// Layers for images of one batch, drawn at random, and a cross-entropy at their end.
+fn network(seed: u64, images: usize) -> (Subject, String) {
+    let mut draw = Draw { seed, drawn: 0, inputs: Vec::new() };
+    let (mut c, mut h, mut w) = (draw.number(1..=3), draw.number(5..=13), draw.number(5..=13));
+    let x = draw.input(&[images, c, h, w], 1.0, true);
+    let key = draw.inputs.len();
+    let values = (0..4).map(|i| (word(seed, i) >> 40) as f32).collect();
+    draw.inputs.push(Input { name: "key".to_owned(), shape: vec![4], values, wanted: false });
+    let mut layers = Vec::new();
+    for _ in 0..draw.number(1..=6) {
+        let side = h.min(w);
+        match draw.number(0..=8) {
+            0..=2 => {
+                let (kh, kw, padding) = (draw.number(1..=5), draw.number(1..=5), draw.number(0..=2));
+                let (kh, kw) = (kh.min(h + 2 * padding), kw.min(w + 2 * padding));
+                let a = Convolution { stride: draw.number(1..=3), padding, groups: 1 };
+                let o = draw.number(1..=20);
+                let weights = draw.input(&[o, c, kh, kw], (3.0 / (c * kh * kw) as f32).sqrt(), true);
+                let bias = draw.input(&[o], 0.5, true);
+                layers.push(Layer::Convolution(a, weights, bias));
+                let extent = |size: usize, kernel: usize| (size + 2 * padding - kernel) / a.stride + 1;
+                (c, h, w) = (o, extent(h, kh), extent(w, kw));
+            }
+            3 => layers.push(Layer::Activation(Activation::Tanh)),
+            4 => layers.push(Layer::Activation([Activation::Sigmoid, Activation::Relu][draw.number(0..=1)])),
+            5 | 6 => {
+                let pool = Pool { size: draw.number(1..=side.min(3)), stride: draw.number(1..=3) };
+                layers.push(if draw.number(0..=1) == 0 { Layer::Max(pool) } else { Layer::Average(pool) });
+                (h, w) = ((h - pool.size) / pool.stride + 1, (w - pool.size) / pool.stride + 1);
+            }
+            7 => layers.push(Layer::Dropout(Dropout { rate: 0.3, layer: layers.len() as u32 }, key)),
+            _ => {
+                layers.push(Layer::Activation(Activation::Tanh));
+                layers.push(Layer::Around);
+            }
+        }
+    }
+    // Half of the networks go on with a convolution of the whole map.
+    if draw.number(0..=1) == 0 {
+        let o = draw.number(1..=30);
+        let weights = draw.input(&[o, c, h, w], (3.0 / (c * h * w) as f32).sqrt(), true);
+        let bias = draw.input(&[o], 0.5, true);
+        layers.push(Layer::Convolution(Convolution { stride: 1, padding: 0, groups: 1 }, weights, bias));
+        layers.push(Layer::Activation(Activation::Tanh));
+        (c, h, w) = (o, 1, 1);
+    }
+    layers.push(Layer::Flatten);
+    let mut features = c * h * w;
+    for _ in 0..draw.number(1..=2) {
+        let outputs = draw.number(2..=40);
+        let weights = draw.input(&[outputs, features], (3.0 / features as f32).sqrt(), true);
+        let bias = draw.input(&[outputs], 0.5, true);
+        layers.push(Layer::Linear(weights, bias));
+        if draw.number(0..=1) == 0 {
+            layers.push(Layer::Activation(Activation::Tanh));
+        }
+        features = outputs;
+    }
+    let targets = draw.input(&[images, features], 0.5 / features as f32, false);
+    for value in &mut draw.inputs[targets].values {
+        *value += 1.0 / features as f32;
+    }
+    let description = format!("seed {seed}, {images} images: {layers:?}");
+    let forward = move |build: &mut Builder, inputs: &[Value]| {
+        let (mut before, mut y) = (inputs[x].clone(), inputs[x].clone());
+        for layer in &layers {
+            let next = match layer {
+                Layer::Convolution(a, w, b) => build.add(Operator::Convolution(*a), &[&y, &inputs[*w], &inputs[*b]]),
+                Layer::Linear(w, b) => build.add(Operator::Linear, &[&y, &inputs[*w], &inputs[*b]]),
+                Layer::Activation(kind) => build.add(Operator::Activation(*kind), &[&y]),
+                Layer::Max(pool) => build.add(Operator::MaxPool(*pool), &[&y]),
+                Layer::Average(pool) => build.add(Operator::AveragePool(*pool), &[&y]),
+                Layer::Dropout(dropout, key) => build.add(Operator::Dropout(*dropout), &[&y, &inputs[*key]]),
+                Layer::Around => build.add(Operator::Add, &[&before, &y]),
+                Layer::Flatten => {
+                    let shape = vec![y.shape[0], y.shape[1..].iter().product()];
+                    build.add(Operator::Reshape(shape), &[&y])
+                }
+            };
+            before = std::mem::replace(&mut y, next);
+        }
+        build.add(Operator::CrossEntropy, &[&y, &inputs[targets]])
+    };
+    (Subject { inputs: draw.inputs, forward: Box::new(forward), dy: None }, description)
+}
+
+fn cpu(threads: usize) -> Executor<impl Fn(&mut Graph)> {
+    let workspace = Workspace::new(threads);
+    Executor(move |graph: &mut Graph| {
+        graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+        assert!(is_served(graph), "{:?}", program(graph));
+    })
+}
+
+#[test]
+fn networks_agree_with_the_reference() {
+    with_levels(|level, lanes| {
+        for seed in 0..120 {
+            let images = lanes / 2 + (word(7, seed) >> 30) as usize % 40;
+            let (subject, description) = network(seed, images);
+            let expected = subject.evaluate(&mut Reference::<f64>::default());
+            let got = subject.evaluate(&mut cpu(1 + seed as usize % 3));
+            for (name, expected) in &expected {
+                assert_close(&format!("{level:?}, {description}: {name}"), &got[name], expected, RELATIVE, ABSOLUTE);
+            }
+        }
+    });
+}
+
+#[test]
+fn nan_stays_nan() {
+    with_levels(|level, lanes| {
+        for seed in 0..40 {
+            let (mut subject, description) = network(seed, lanes + 1);
+            let pixels = subject.inputs[0].values.len();
+            // In the last image.
+            subject.inputs[0].values[pixels - 3] = f32::NAN;
+            let got = subject.evaluate(&mut cpu(2));
+            let expected = subject.evaluate(&mut Reference::<f32>::default());
+            for (name, expected) in expected.iter().filter(|(name, _)| !name.starts_with("dp")) {
+                let nan = |values: &[f64]| values.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
+                assert_eq!(nan(&got[name]), nan(expected), "{level:?}, {description}: {name}");
+            }
+        }
+    });
+}
+
+/// Bits of everything that outlives a few steps of LeNet-5.
+fn train(size: usize, train: &Train, threads: usize) -> Vec<(String, Vec<f32>)> {
+    let network = Network::new(&Model { dropout: Some(0.2), ..Model::default() }, [1, 28, 28], 10).expect("LeNet-5");
+    let variables = Variables::new(&network, train.optimizer);
+    for (i, parameter) in variables.parameters.iter().enumerate() {
+        let scale = (3.0 / parameter.fan_in as f32).sqrt();
+        let values: Vec<f32> = uniform(i as u64, parameter.values.elements()).iter().map(|v| v * scale).collect();
+        parameter.values.write().copy_from_slice(&values);
+    }
+    let (mut graph, batch) = variables.training_graph(size, train);
+    graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads))), ());
+    assert!(is_served(&graph));
+    for step in 0..4 {
+        batch.images.write().copy_from_slice(&uniform(100 + step, batch.images.elements()));
+        for (row, target) in batch.targets.write().chunks_exact_mut(10).enumerate() {
+            target.fill(0.0);
+            target[row * 7 % 10] = 1.0;
+        }
+        variables.key.write().copy_from_slice(&[1.0, 2.0, step as f32, 3.0]);
+        variables.set_hyper(train, 0.01, step + 1);
+        graph.execute();
+    }
+    let states = variables.persistent().chain([&batch.loss, &batch.logits]);
+    states.map(|s| (s.name().to_owned(), s.read().to_vec())).collect()
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_nor_results_on_levels() {
+    for (size, optimizer, gradient_clip) in [(64, Optimizer::Sgd, None), (37, Optimizer::Adamw, Some(0.5))] {
+        let settings = Train { optimizer, gradient_clip, ..Train::default() };
+        let mut first: Option<Vec<(String, Vec<f32>)>> = None;
+        with_levels(|level, _| {
+            let expected = train(size, &settings, 1);
+            for threads in [2, 3, 4] {
+                for ((name, expected), (_, got)) in expected.iter().zip(&train(size, &settings, threads)) {
+                    let same = expected.iter().zip(got).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{level:?}, {size} images, {threads} threads: {name}");
+                }
+            }
+            let first = first.get_or_insert_with(|| expected.clone());
+            for ((name, first), (_, got)) in first.iter().zip(&expected) {
+                let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+                // Adam's steps have the size of the rate even where a gradient is only rounding.
+                let allowed = if optimizer == Optimizer::Sgd { 1e-4 } else { 5e-2 };
+                assert_close(&format!("{level:?}: {name}"), &wide(got), &wide(first), allowed, 1e-6);
+            }
+        });
+    }
+}
+
+#[test]
+fn wide_networks_and_tiny_batches_are_left_to_the_other_lowering() {
+    let _alone = alone();
+    assert!(set_level(Level::PortableWide));
+    let compiled = |model: &Model, input: [usize; 3], size: usize| {
+        let network = Network::new(model, input, 10).expect("a network");
+        let (mut graph, _) = Variables::new(&network, Optimizer::Sgd).training_graph(size, &Train::default());
+        graph.compile((Autograd, CpuCompiler::new(&Workspace::new(1))), ());
+        is_served(&graph)
+    };
+    let lenet5 = Model::default();
+    assert!(compiled(&lenet5, [1, 28, 28], 8) && !compiled(&lenet5, [1, 28, 28], 7));
+    assert!(compiled(&lenet5, [3, 32, 32], 64));
+    let alexnet = Model { architecture: plan::Architecture::AlexNet, width: Some(0.5), ..Model::default() };
+    assert!(!compiled(&alexnet, [3, 32, 32], 64));
+}
