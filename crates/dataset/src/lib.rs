@@ -18,6 +18,7 @@ mod fingerprint;
 mod geometry;
 pub mod glyphs;
 mod idx;
+mod imagenet;
 mod images;
 mod loader;
 mod manifest;

@@ -148,25 +148,26 @@ fn train(train: &Train) -> Result<(), Violation> {
 }
 
 fn source(dataset: &Dataset) -> Result<(), Violation> {
-    if dataset.source != Source::Images {
-        let default = Dataset::default();
-        for (key, holds) in [
-            ("dataset.test_fraction", dataset.test_fraction == default.test_fraction),
-            ("dataset.on_broken", dataset.on_broken == default.on_broken),
-        ] {
-            Violation::unless(holds, key, || "has a meaning for source images only".to_owned())?;
-        }
+    let default = Dataset::default();
+    let split = dataset.source == Source::Images;
+    let files = split || dataset.source == Source::Imagenet;
+    for (key, holds, sources) in [
+        ("dataset.test_fraction", split || dataset.test_fraction == default.test_fraction, "source images"),
+        ("dataset.on_broken", files || dataset.on_broken == default.on_broken, "the sources images and imagenet"),
+    ] {
+        Violation::unless(holds, key, || format!("has a meaning for {sources} only"))?;
     }
     let needed = match dataset.source {
         Source::Glyphs => {
             return Violation::unless(dataset.path.is_none(), "dataset.path", || {
-                "has no meaning for source glyphs, which the program draws; set dataset.source = \"idx\", \"cifar\" or \"images\" to read files"
+                "has no meaning for source glyphs, which the program draws; set dataset.source = \"idx\", \"cifar\", \"images\" or \"imagenet\" to read files"
                     .to_owned()
             });
         }
         Source::Idx => "source idx needs the folder of its four files",
         Source::Cifar => "source cifar needs the folder or archive of its binary batches",
         Source::Images => "source images needs the folder or archive of the image files",
+        Source::Imagenet => "source imagenet needs the folder or archive that holds train and val",
     };
     Violation::unless(dataset.path.as_ref().is_some_and(|path| !path.as_os_str().is_empty()), "dataset.path", || {
         format!("is missing: {needed}; set it in the file or with dataset.path=PATH")

@@ -34,6 +34,9 @@ pub enum Source {
     Cifar,
     /// Image files in one folder per class: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` to be split; a folder, a .tar or a .tar.gz.
     Images,
+    /// ImageNet (ILSVRC2012): `train/WNID/*.JPEG` and `val`, which serves as the test part, in folders of WNIDs too, or flat with
+    /// `LOC_val_solution.csv`, or with `ILSVRC2012_validation_ground_truth.txt` and `map_clsloc.txt`; a folder, a .tar or a .tar.gz.
+    Imagenet,
 }
 
 /// Colour channels of the prepared images.
@@ -56,7 +59,7 @@ impl Color {
     }
 }
 
-/// What becomes of image files that cannot be read (`source = "images"`).
+/// What becomes of image files that cannot be read (sources `images` and `imagenet`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBroken {
@@ -75,7 +78,7 @@ pub struct Dataset {
     pub source: Source,
     /// Folder or archive, relative to the current folder; required by every source but `glyphs`.
     pub path: Option<PathBuf>,
-    /// Side of the square prepared images, in pixels. Default: the source's own size (28 for glyphs; required for `images` of mixed sizes).
+    /// Side of the square prepared images, in pixels. Default: the source's own size (28 for glyphs; the paper's 256 for imagenet; required for `images` of mixed sizes).
     pub image_size: Option<usize>,
     /// Default: the source's own.
     pub color: Option<Color>,

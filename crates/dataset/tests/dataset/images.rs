@@ -6,24 +6,24 @@ use dataset::{Part, Prepared, prepare};
 use image::{DynamicImage, ImageFormat};
 use plan::{Color, Dataset, OnBroken, Source};
 
-fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+pub(crate) fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-fn flat(width: u32, height: u32, color: [u8; 3]) -> DynamicImage {
+pub(crate) fn flat(width: u32, height: u32, color: [u8; 3]) -> DynamicImage {
     image::RgbImage::from_pixel(width, height, image::Rgb(color)).into()
 }
 
-fn jpeg(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
+pub(crate) fn jpeg(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     encode(&flat(width, height, color), ImageFormat::Jpeg)
 }
 
-const RED: [u8; 3] = [200, 30, 40];
-const BLUE: [u8; 3] = [20, 60, 210];
+pub(crate) const RED: [u8; 3] = [200, 30, 40];
+pub(crate) const BLUE: [u8; 3] = [20, 60, 210];
 
-type Files = Vec<(String, Vec<u8>)>;
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// Two classes, two training images and one test image each.
 fn good() -> Files {
@@ -36,7 +36,7 @@ fn good() -> Files {
     files
 }
 
-fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
+pub(crate) fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = folder.path().join("set").join(name);
@@ -46,7 +46,7 @@ fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
     folder
 }
 
-fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();

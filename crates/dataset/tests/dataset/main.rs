@@ -2,6 +2,7 @@
 
 mod augment;
 mod cache;
+mod imagenet;
 mod images;
 mod loader;
 mod preprocess;

@@ -207,6 +207,8 @@ fn a_default_spelt_out_is_the_default() {
         "[dataset]\nimage_size = 64\n[model]\narchitecture = \"alexnet\"\nlayout = \"torchvision\"\nstem = \"large\"\n\
          normalization = \"none\"",
     );
+    let imagenet = "[dataset]\nsource = \"imagenet\"\npath = \"a\"";
+    check_same(imagenet, &format!("{imagenet}\nimage_size = 256\ncolor = \"rgb\"\non_broken = \"refuse\""));
     check_same("[augment]\npad = 2", "[augment]\npad = 2\ncrop = 28");
     check_same("", "[augment]\ncrop = 28");
     check_same(

@@ -155,12 +155,24 @@ fn keys_that_do_not_go_together() {
         "[dataset]\nsource = \"idx\"",
         "x.toml: dataset.path: is missing: source idx needs the folder of its four files; set it in the file or with dataset.path=PATH",
     );
+    check(
+        "[dataset]\nsource = \"imagenet\"\npath = \"a\"\ntest_fraction = 0.1",
+        "x.toml:4: dataset.test_fraction: has a meaning for source images only",
+    );
+    check(
+        "dataset.source = \"imagenet\"",
+        "x.toml: dataset.path: is missing: source imagenet needs the folder or archive that holds train and val; \
+         set it in the file or with dataset.path=PATH",
+    );
     check("[dataset]\ntest_fraction = 0.1", "x.toml:2: dataset.test_fraction: has a meaning for source images only");
-    check("[dataset]\non_broken = \"skip\"", "x.toml:2: dataset.on_broken: has a meaning for source images only");
+    check(
+        "[dataset]\non_broken = \"skip\"",
+        "x.toml:2: dataset.on_broken: has a meaning for the sources images and imagenet only",
+    );
     check(
         "[dataset]\npath = \"data\"",
         "x.toml:2: dataset.path: has no meaning for source glyphs, which the program draws; \
-         set dataset.source = \"idx\", \"cifar\" or \"images\" to read files",
+         set dataset.source = \"idx\", \"cifar\", \"images\" or \"imagenet\" to read files",
     );
     check(
         "[train]\noptimizer = \"adam\"\nnesterov = true",
