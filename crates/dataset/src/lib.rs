@@ -27,6 +27,7 @@ mod prepare;
 mod prepared;
 mod preprocess;
 mod resize;
+mod resized_crop;
 pub mod rng;
 mod sheet;
 mod source;

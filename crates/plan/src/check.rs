@@ -73,6 +73,13 @@ fn count(key: &str, value: usize, most: usize) -> Result<(), Violation> {
     Violation::unless((1..=most).contains(&value), key, || format!("must be from 1 to {most}, got {value}"))
 }
 
+/// The least and the largest of a range that is drawn from.
+fn range(key: &str, [least, most]: [f64; 2], bounds: &str, holds: impl Fn(f64) -> bool) -> Result<(), Violation> {
+    Violation::unless(holds(least) && holds(most) && least <= most, key, || {
+        format!("must be [least, largest], both {bounds}; got [{least}, {most}]")
+    })
+}
+
 fn dataset(dataset: &Dataset) -> Result<(), Violation> {
     below("dataset.validation_fraction", dataset.validation_fraction, 1.0)?;
     below("dataset.test_fraction", dataset.test_fraction, 1.0)?;
@@ -96,6 +103,10 @@ fn augment(augment: &Augment) -> Result<(), Violation> {
     let most = |key: &str, pixels: usize| {
         Violation::unless(pixels <= MAX_SIDE, key, || format!("must be at most {MAX_SIDE}, got {pixels}"))
     };
+    if let Some(crop) = &augment.resized_crop {
+        range("augment.resized_crop.area", crop.area, "above 0 and at most 1", |area| area > 0.0 && area <= 1.0)?;
+        range("augment.resized_crop.ratio", crop.ratio, "from 0.1 to 10", |ratio| (0.1..=10.0).contains(&ratio))?;
+    }
     most("augment.pad", augment.pad)?;
     most("augment.cutout", augment.cutout)?;
     within("augment.flip", augment.flip, 0.0, 1.0)?;
@@ -178,6 +189,10 @@ fn source(dataset: &Dataset) -> Result<(), Violation> {
 fn images(settings: &Settings) -> Result<(), Violation> {
     let resolved = settings.resolved();
     let augment = &resolved.augment;
+    Violation::unless(augment.resized_crop.is_none() || augment.pad == 0, "augment.pad", || {
+        "does not go with augment.resized_crop, which finds its crops inside the image; leave one of them out"
+            .to_owned()
+    })?;
     if let (Some(crop), Some(size)) = (augment.crop, resolved.dataset.image_size) {
         let padded = size + 2 * augment.pad;
         Violation::unless(crop <= padded, "augment.crop", || {

@@ -119,6 +119,10 @@ impl Default for Dataset {
 pub struct Augment {
     /// Random crop of this side, in pixels, out of the prepared image (the paper: 227 out of 256); evaluation takes the centre. The network sees this size.
     pub crop: Option<usize>,
+    /// Crop of random area and shape, scaled to the side `crop` (or to the prepared image's own): `resized_crop = {}` takes the
+    /// defaults. Comes first of all distortions and takes the place of the plain random crop; does not go with `pad`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<ResizedCrop>,
     /// Zero padding before the random crop, in pixels on each side (4 is common for 32×32).
     pub pad: usize,
     /// Probability of a horizontal flip, in [0, 1].
@@ -147,6 +151,22 @@ pub struct Augment {
     pub cutout: usize,
     /// α of the Beta(α, α) distribution that mixes pairs of images and their labels (Zhang et al. 2018); 0 is off.
     pub mixup: f64,
+}
+
+/// `augment.resized_crop`: the crop of Szegedy et al. 2015 (section 6), drawn as by torchvision's `RandomResizedCrop`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResizedCrop {
+    /// Least and largest area, as shares of the image in (0, 1]; uniform between them. Default: 0.08 to 1.
+    pub area: [f64; 2],
+    /// Least and largest ratio of width to height, in [0.1, 10]; log-uniform between them. Default: 3/4 to 4/3.
+    pub ratio: [f64; 2],
+}
+
+impl Default for ResizedCrop {
+    fn default() -> Self {
+        Self { area: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] }
+    }
 }
 
 /// The family of the network.

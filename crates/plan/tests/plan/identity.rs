@@ -273,6 +273,30 @@ fn the_canonical_form_reads_back() {
 }
 
 #[test]
+fn a_resized_crop_matters_where_there_is_one() {
+    let of = |crop: &str| trial(&format!("[augment]\nflip = 0.5\n{crop}"));
+    assert!(!of("").canonical().contains("resized_crop"), "trials without any keep their identity");
+    let default = of("resized_crop = {}");
+    assert!(
+        default.canonical().contains("\"resized_crop\":{\"area\":[0.08,1.0],\"ratio\":[0.75,1.333"),
+        "{}",
+        default.canonical()
+    );
+    assert_eq!(default.identity("f"), of("resized_crop = { area = [0.08, 1] }").identity("f"));
+    let others = [
+        "",
+        "resized_crop = { area = [0.1, 1] }",
+        "resized_crop = { area = [0.08, 0.9] }",
+        "resized_crop.ratio = [1, 1]",
+    ];
+    let mut identities: Vec<String> =
+        others.iter().map(|crop| of(crop).identity("f")).chain([default.identity("f")]).collect();
+    identities.sort_unstable();
+    identities.dedup();
+    assert_eq!(identities.len(), 5);
+}
+
+#[test]
 fn what_initial_weights_hold_decides_and_not_where_they_lie() {
     let of = |train: &str, hash: Option<&str>| {
         let mut trial = trial(&format!("[train]\n{train}"));
