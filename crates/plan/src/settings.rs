@@ -320,9 +320,10 @@ pub struct Train {
     pub nesterov: bool,
     /// β₂ of Adam, in [0, 1).
     pub beta2: f64,
-    /// λ: the gradient of the penalty is λw (Keras' `l2(λ/2)`).
+    /// λ as the papers and PyTorch's optimizers count it: the penalty is λ/2·Σw², its gradient λw. Keras' `l2(k)` adds k·Σw² with the
+    /// gradient 2kw, so `l2(k)` is `weight_decay = 2k`: `l2(0.00025)` is 0.0005 here. `adamw` adds no penalty and shrinks instead.
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// Which parameters decay: by default convolution and linear weights, neither biases nor normalization parameters.
     pub decay: Decay,
     /// How the learning rate changes: a name (`schedule = "book"`) or a table (`schedule = { kind = "step", every_epochs = 10 }`).
     pub schedule: crate::Schedule,
