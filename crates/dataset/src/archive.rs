@@ -81,9 +81,11 @@ pub(crate) fn walk(path: &Path, visit: &mut Visit<'_>) -> Result<(), DatasetErro
             None => (name, Kind::Unusable("a path that leads out of the archive".to_string())),
         };
         if !visit(number, Found { path: name, kind }, &mut entry)? {
-            break;
+            return Ok(());
         }
     }
+    // The checksum of the compression stands behind the end of the archive.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(corrupt)?;
     Ok(())
 }
 

@@ -24,6 +24,9 @@ const UNREAD: [&str; 9] = ["gif", "tif", "tiff", "avif", "heic", "jp2", "jxl", "
 /// Names of the test part, the first that is there.
 const TEST_NAMES: [&str; 4] = ["test", "val", "valid", "validation"];
 
+/// What parts are called elsewhere, in lower case.
+const OTHER_PARTS: [&str; 8] = ["train", "training", "test", "testing", "val", "valid", "validation", "dev"];
+
 /// How the source is to be split where it has no test part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldBack {
@@ -214,6 +217,13 @@ impl Layout<'_> {
                         refused.push((number, Some("not a JPEG, PNG, BMP or WebP image; convert it")));
                         continue;
                     }
+                    if class.contains(char::REPLACEMENT_CHARACTER) && entry.path.to_str().is_none() {
+                        // Two such names may look alike.
+                        return Err(DatasetError::file(
+                            &self.root.join(&entry.path),
+                            "the class's name is not UTF-8; rename its folder",
+                        ));
+                    }
                     if part == Part::Train {
                         classes.insert(class.clone(), true);
                     }
@@ -233,6 +243,17 @@ impl Layout<'_> {
         }
         if let Some((class, _)) = classes.iter().find(|(_, has_images)| !**has_images) {
             return Err(DatasetError::file(self.root, format!("class {class:?} has no training image")));
+        }
+        let part = |class: &String| OTHER_PARTS.contains(&&*class.to_lowercase());
+        if !self.places.has_parts && classes.len() > 1 && classes.keys().all(part) {
+            let names: Vec<String> = classes.into_keys().collect();
+            return Err(DatasetError::file(
+                self.root,
+                format!(
+                    "the folders {} look like parts of a data set and not like classes; parts are called train and test",
+                    names.join(", ")
+                ),
+            ));
         }
         self.classes = classes.into_keys().collect();
         let mut images = Vec::with_capacity(placed.len());

@@ -26,7 +26,7 @@ pub(crate) const BLUE: [u8; 3] = [20, 60, 210];
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// Two classes, two training images and one test image each.
-fn good() -> Files {
+pub(crate) fn good() -> Files {
     let mut files = Vec::new();
     for (class, color) in [("red", RED), ("blue", BLUE)] {
         for name in ["train/CLASS/b.jpg", "train/CLASS/a.JPEG", "test/CLASS/1.jpg"] {
@@ -60,11 +60,11 @@ pub(crate) fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn settings(path: &Path) -> Dataset {
+pub(crate) fn settings(path: &Path) -> Dataset {
     Dataset { source: Source::Images, path: Some(path.to_path_buf()), image_size: Some(8), ..Dataset::default() }
 }
 
-fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -> Result<Prepared, String> {
+pub(crate) fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -> Result<Prepared, String> {
     let folder = write(files);
     let settings = change(settings(&folder.path().join("set")));
     let prepared = prepare(&settings, &folder.path().join("cache"), &|_| {}).map_err(|error| error.to_string());
@@ -79,7 +79,7 @@ fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -
     prepared
 }
 
-fn skipping(settings: Dataset) -> Dataset {
+pub(crate) fn skipping(settings: Dataset) -> Dataset {
     Dataset { on_broken: OnBroken::Skip, ..settings }
 }
 
@@ -92,7 +92,7 @@ fn color(image: &[u8]) -> [u8; 3] {
     [image[plane / 2], image[plane + plane / 2], image[2 * plane + plane / 2]]
 }
 
-fn is(image: &[u8], expected: [u8; 3]) -> bool {
+pub(crate) fn is(image: &[u8], expected: [u8; 3]) -> bool {
     color(image).iter().zip(expected).all(|(&pixel, expected)| close(pixel, expected))
 }
 

@@ -2,6 +2,7 @@
 
 mod augment;
 mod cache;
+mod hostile;
 mod imagenet;
 mod images;
 mod loader;
