@@ -1,7 +1,7 @@
 //! Archives, read as they are: .tar and .tar.gz. Nothing is ever extracted.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{BufRead, BufReader, Read},
     path::{Component, Path, PathBuf},
@@ -81,9 +81,11 @@ pub(crate) fn walk(path: &Path, visit: &mut Visit<'_>) -> Result<(), DatasetErro
             None => (name, Kind::Unusable("a path that leads out of the archive".to_string())),
         };
         if !visit(number, Found { path: name, kind }, &mut entry)? {
-            break;
+            return Ok(());
         }
     }
+    // The checksum of the compression stands behind the end of the archive.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(corrupt)?;
     Ok(())
 }
 
@@ -105,16 +107,33 @@ fn normal(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// An archive that cannot be read to its end, or that holds a name twice.
 pub(crate) fn list(path: &Path) -> Result<Vec<Found>, DatasetError> {
+    list_and_read(path, &|_| false).map(|(found, _)| found)
+}
+
+/// Files by path within the archive or folder.
+pub(crate) type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The same, with the contents of those files that are `wanted`.
+pub(crate) fn list_and_read(
+    path: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+) -> Result<(Vec<Found>, Contents), DatasetError> {
     let mut found = Vec::new();
+    let mut read = BTreeMap::new();
     let mut names = HashSet::new();
-    walk(path, &mut |_, entry, _| {
-        if entry.kind == Kind::File && !names.insert(entry.path.clone()) {
-            return Err(DatasetError::file(&path.join(&entry.path), "twice in the archive: which one counts?"));
+    walk(path, &mut |_, entry, reader| {
+        if entry.kind == Kind::File {
+            if !names.insert(entry.path.clone()) {
+                return Err(DatasetError::file(&path.join(&entry.path), "twice in the archive: which one counts?"));
+            }
+            if wanted(&entry.path) {
+                read.insert(entry.path.clone(), contents(&path.join(&entry.path), reader)?);
+            }
         }
         found.push(entry);
         Ok(true)
     })?;
-    Ok(found)
+    Ok((found, read))
 }
 
 /// Reads an entry to its end.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DatasetError, Progress, Stage,
     archive::{self, Kind},
-    cifar, idx, prepare,
+    cifar, idx, imagenet, prepare,
 };
 
 /// What is known of a source without decoding it.
@@ -64,7 +64,8 @@ fn files(settings: &Dataset) -> Result<Vec<SourceFile>, DatasetError> {
         Source::Idx => idx::files(&path)?,
         Source::Cifar if path.is_dir() => cifar::folder_files(&path)?,
         Source::Images if path.is_dir() => image_files(&path)?,
-        Source::Cifar | Source::Images => {
+        Source::Imagenet if path.is_dir() => imagenet::files(&path)?,
+        Source::Cifar | Source::Images | Source::Imagenet => {
             archive::check(&path)?;
             vec![path]
         }

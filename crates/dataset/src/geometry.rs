@@ -46,8 +46,16 @@ impl Window {
             i64::from(rng.below((image + 2 * pad).saturating_sub(sample) as u32 + 1)) - pad as i64
         };
         let (top, left) = (offset(image.height, sample.height), offset(image.width, sample.width));
-        let flip = augment.flip > 0.0 && Counter::new(seed, Purpose::Flip, epoch, index).chance(augment.flip);
-        Self { top, left, flip }
+        Self { top, left, flip: Self::draw_flip(augment, seed, epoch, index) }
+    }
+
+    /// All of an image that has the sample's size already.
+    pub fn whole(augment: &Augment, seed: u64, epoch: u32, index: u32) -> Self {
+        Self { top: 0, left: 0, flip: Self::draw_flip(augment, seed, epoch, index) }
+    }
+
+    fn draw_flip(augment: &Augment, seed: u64, epoch: u32, index: u32) -> bool {
+        augment.flip > 0.0 && Counter::new(seed, Purpose::Flip, epoch, index).chance(augment.flip)
     }
 }
 

@@ -24,6 +24,9 @@ const UNREAD: [&str; 9] = ["gif", "tif", "tiff", "avif", "heic", "jp2", "jxl", "
 /// Names of the test part, the first that is there.
 const TEST_NAMES: [&str; 4] = ["test", "val", "valid", "validation"];
 
+/// What parts are called elsewhere, in lower case.
+const OTHER_PARTS: [&str; 8] = ["train", "training", "test", "testing", "val", "valid", "validation", "dev"];
+
 /// How the source is to be split where it has no test part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldBack {
@@ -62,64 +65,53 @@ impl Feed for ImagesFeed {
 
 /// Lists the images at `path`.
 pub(crate) fn survey(path: &Path, hold_back: HoldBack) -> Result<(Survey, ImagesFeed), DatasetError> {
-    let folder = path.is_dir();
-    let found = if folder { archive::list_folder(path)? } else { archive::list(path)? };
-    let mut layout = Layout::new(path, found)?;
+    let found = if path.is_dir() { archive::list_folder(path)? } else { archive::list(path)? };
+    let places = Places::of(&found);
+    survey_placed(path, found, places, hold_back)
+}
+
+/// Lists the images among what was `found` at `path`, which lie at their `places`.
+pub(crate) fn survey_placed(
+    path: &Path,
+    found: Vec<Found>,
+    places: Places,
+    hold_back: HoldBack,
+) -> Result<(Survey, ImagesFeed), DatasetError> {
+    let mut layout = Layout { root: path, found, places, classes: Vec::new(), broken: Vec::new(), ignored_files: 0 };
     let images = layout.images(hold_back)?;
     let entries: Vec<Entry> = images
         .iter()
         .map(|image| Entry { part: image.part, label: image.label, name: path.join(&layout.found[image.number].path) })
         .collect();
-    let files = folder.then(|| entries.iter().map(|entry| entry.name.clone()).collect());
+    let files = path.is_dir().then(|| entries.iter().map(|entry| entry.name.clone()).collect());
     let positions = images.iter().enumerate().map(|(position, image)| (image.number, position)).collect();
     let survey = Survey {
         classes: layout.classes,
         entries,
         channels: 3,
-        has_test_part: layout.test_name.is_some(),
+        has_test_part: layout.places.test_name.is_some(),
         broken: layout.broken.into_iter().map(|(name, reason)| (path.join(name), reason)).collect(),
         ignored_files: layout.ignored_files,
     };
     Ok((survey, ImagesFeed { path: path.to_path_buf(), positions, files }))
 }
 
-#[derive(Clone, Debug)]
-struct ImageFile {
-    part: Part,
-    label: u32,
-    /// Index into [`Layout::found`].
-    number: usize,
-}
-
-/// The listing and what it means.
-struct Layout<'a> {
-    root: &'a Path,
-    found: Vec<Found>,
-    /// The single folder round it all.
-    wrapper: PathBuf,
+/// Where the parts lie, and which images have their class from elsewhere than a folder.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    /// The folder round it all.
+    pub wrapper: PathBuf,
     /// Whether there is a folder `train`.
-    has_parts: bool,
-    test_name: Option<&'static str>,
-    classes: Vec<String>,
-    broken: Vec<(PathBuf, String)>,
-    ignored_files: u64,
+    pub has_parts: bool,
+    /// Name of the test part's folder.
+    pub test_name: Option<&'static str>,
+    /// Classes of test images that lie in no class folder, by path within the test part.
+    pub test_classes: HashMap<PathBuf, String>,
 }
 
-fn ending(path: &Path) -> String {
-    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
-}
-
-fn is_hidden(path: &Path) -> bool {
-    path.iter().any(|name| (name.to_string_lossy().starts_with('.') && name != "..") || name == "__MACOSX")
-}
-
-fn looks_like_image(path: &Path) -> bool {
-    let ending = ending(path);
-    READ.contains(&&*ending) || UNREAD.contains(&&*ending)
-}
-
-impl<'a> Layout<'a> {
-    fn new(root: &'a Path, found: Vec<Found>) -> Result<Self, DatasetError> {
+impl Places {
+    /// By the names of the folders.
+    fn of(found: &[Found]) -> Self {
         let usable: Vec<&Found> =
             found.iter().filter(|entry| !matches!(entry.kind, Kind::Unusable(_)) && !is_hidden(&entry.path)).collect();
         let files = || usable.iter().filter(|entry| entry.kind == Kind::File && looks_like_image(&entry.path));
@@ -136,20 +128,11 @@ impl<'a> Layout<'a> {
         };
         let has_parts = top("train");
         let test_name = TEST_NAMES.into_iter().find(|name| has_parts && top(name));
-        Ok(Self {
-            root,
-            wrapper,
-            has_parts,
-            test_name,
-            found,
-            classes: Vec::new(),
-            broken: Vec::new(),
-            ignored_files: 0,
-        })
+        Self { wrapper, has_parts, test_name, test_classes: HashMap::new() }
     }
 
     /// Part and path within the part.
-    fn place<'p>(&self, path: &'p Path) -> Option<(Part, &'p Path)> {
+    pub fn place<'p>(&self, path: &'p Path) -> Option<(Part, &'p Path)> {
         let path = path.strip_prefix(&self.wrapper).ok()?;
         if !self.has_parts {
             return Some((Part::Train, path));
@@ -160,6 +143,50 @@ impl<'a> Layout<'a> {
         path.strip_prefix(self.test_name?).ok().map(|path| (Part::Test, path))
     }
 
+    /// Part, class, and whether `path` is more than the class's own folder.
+    fn class(&self, path: &Path) -> Option<(Part, String, bool)> {
+        let (part, path) = self.place(path)?;
+        if let (Part::Test, Some(class)) = (part, self.test_classes.get(path)) {
+            return Some((part, class.clone(), true));
+        }
+        let mut names = path.iter();
+        let class = names.next()?.to_string_lossy().into_owned();
+        Some((part, class, names.next().is_some()))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ImageFile {
+    part: Part,
+    label: u32,
+    /// Index into [`Layout::found`].
+    number: usize,
+}
+
+/// The listing and what it means.
+struct Layout<'a> {
+    root: &'a Path,
+    found: Vec<Found>,
+    places: Places,
+    classes: Vec<String>,
+    broken: Vec<(PathBuf, String)>,
+    ignored_files: u64,
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+pub(crate) fn is_hidden(path: &Path) -> bool {
+    path.iter().any(|name| (name.to_string_lossy().starts_with('.') && name != "..") || name == "__MACOSX")
+}
+
+pub(crate) fn looks_like_image(path: &Path) -> bool {
+    let ending = ending(path);
+    READ.contains(&&*ending) || UNREAD.contains(&&*ending)
+}
+
+impl Layout<'_> {
     /// The images, sorted by part, class and path.
     fn images(&mut self, hold_back: HoldBack) -> Result<Vec<ImageFile>, DatasetError> {
         let mut classes: BTreeMap<String, bool> = BTreeMap::new();
@@ -173,13 +200,7 @@ impl<'a> Layout<'a> {
                 }
                 continue;
             }
-            let place = self.place(&entry.path);
-            let class = place.and_then(|(part, path)| {
-                let mut names = path.iter();
-                let class = names.next()?.to_string_lossy().into_owned();
-                Some((part, class, names.next().is_some()))
-            });
-            match (&entry.kind, class) {
+            match (&entry.kind, self.places.class(&entry.path)) {
                 (Kind::Folder, Some((Part::Train, class, false))) => {
                     classes.entry(class).or_insert(false);
                 }
@@ -195,6 +216,13 @@ impl<'a> Layout<'a> {
                     if UNREAD.contains(&&*ending(&entry.path)) {
                         refused.push((number, Some("not a JPEG, PNG, BMP or WebP image; convert it")));
                         continue;
+                    }
+                    if class.contains(char::REPLACEMENT_CHARACTER) && entry.path.to_str().is_none() {
+                        // Two such names may look alike.
+                        return Err(DatasetError::file(
+                            &self.root.join(&entry.path),
+                            "the class's name is not UTF-8; rename its folder",
+                        ));
                     }
                     if part == Part::Train {
                         classes.insert(class.clone(), true);
@@ -216,6 +244,17 @@ impl<'a> Layout<'a> {
         if let Some((class, _)) = classes.iter().find(|(_, has_images)| !**has_images) {
             return Err(DatasetError::file(self.root, format!("class {class:?} has no training image")));
         }
+        let part = |class: &String| OTHER_PARTS.contains(&&*class.to_lowercase());
+        if !self.places.has_parts && classes.len() > 1 && classes.keys().all(part) {
+            let names: Vec<String> = classes.into_keys().collect();
+            return Err(DatasetError::file(
+                self.root,
+                format!(
+                    "the folders {} look like parts of a data set and not like classes; parts are called train and test",
+                    names.join(", ")
+                ),
+            ));
+        }
         self.classes = classes.into_keys().collect();
         let mut images = Vec::with_capacity(placed.len());
         for (part, class, number) in placed {
@@ -229,7 +268,7 @@ impl<'a> Layout<'a> {
         }
         let by_path = |image: &ImageFile| (image.part, image.label, &self.found[image.number].path);
         images.sort_by(|a, b| by_path(a).cmp(&by_path(b)));
-        if self.test_name.is_none() {
+        if self.places.test_name.is_none() {
             self.hold_back(&mut images, hold_back);
             images.sort_by(|a, b| by_path(a).cmp(&by_path(b)));
         }

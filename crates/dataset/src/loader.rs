@@ -9,6 +9,7 @@ use crate::{
     color::{Normalizer, Tone},
     elementary::{exp, ln},
     geometry::{Lanes, Size, Warp, Window, cut, warp},
+    resized_crop::{Region, Scaler},
     rng::{Counter, Purpose},
 };
 
@@ -29,6 +30,7 @@ pub struct Draw<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     lanes: Lanes,
+    scaler: Scaler,
     partner: Vec<f32>,
 }
 
@@ -185,7 +187,8 @@ impl Loader {
         image: &mut [f32],
         target: &mut [f32],
     ) {
-        self.distort(index, draw, &mut scratch.lanes, image);
+        let Scratch { lanes, scaler, partner: other } = scratch;
+        self.distort(index, draw, lanes, scaler, image);
         self.target(index, draw.label_smoothing, target);
         if self.augment.mixup <= 0.0 {
             return;
@@ -193,9 +196,9 @@ impl Loader {
         let mut rng = Counter::new(draw.seed, Purpose::Mixup, draw.epoch, index);
         let share = rng.beta(self.augment.mixup, self.augment.mixup) as f32;
         let partner = draw.partners.get(rng.below(draw.partners.len() as u32) as usize).copied().unwrap_or(index);
-        scratch.partner.resize(self.sample_values(), 0.0);
-        self.distort(partner, draw, &mut scratch.lanes, &mut scratch.partner);
-        image.iter_mut().zip(&scratch.partner).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
+        other.resize(self.sample_values(), 0.0);
+        self.distort(partner, draw, lanes, scaler, other);
+        image.iter_mut().zip(&*other).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
         let uniform = draw.label_smoothing / target.len() as f32;
         target.iter_mut().for_each(|value| *value = uniform);
         target[self.prepared.label(index) as usize] += share * (1.0 - draw.label_smoothing);
@@ -227,21 +230,29 @@ impl Loader {
     }
 
     /// One distorted image, before mixup.
-    fn distort(&self, index: u32, draw: &Draw<'_>, lanes: &mut Lanes, out: &mut [f32]) {
+    fn distort(&self, index: u32, draw: &Draw<'_>, lanes: &mut Lanes, scaler: &mut Scaler, out: &mut [f32]) {
         let Draw { seed, epoch, .. } = *draw;
         let out = &mut out[..self.sample_values()];
         let pixels = self.prepared.image(index);
-        let window = Window::draw(&self.augment, self.image, self.sample, seed, epoch, index);
+        // A resized crop comes first; to all that follows it is the image.
+        let (pixels, size, window) = match &self.augment.resized_crop {
+            None => (pixels, self.image, Window::draw(&self.augment, self.image, self.sample, seed, epoch, index)),
+            Some(ranges) => {
+                let region = Region::draw(ranges, self.image, seed, epoch, index);
+                let scaled = scaler.scale(pixels, self.image, region, self.sample);
+                (scaled, self.sample, Window::whole(&self.augment, seed, epoch, index))
+            }
+        };
         let tone = if self.colored {
             self.normalizer.draw(&self.augment, self.prepared.manifest(), pixels, seed, epoch, index)
         } else {
             self.plain
         };
         if self.warped {
-            let map = Warp::draw(&self.augment, self.image, seed, epoch, index);
-            warp(pixels, self.image, &map, window, &tone, lanes, out, self.sample);
+            let map = Warp::draw(&self.augment, size, seed, epoch, index);
+            warp(pixels, size, &map, window, &tone, lanes, out, self.sample);
         } else {
-            cut(pixels, self.image, window, &tone, out, self.sample);
+            cut(pixels, size, window, &tone, out, self.sample);
         }
         if self.augment.noise > 0.0 {
             self.add_noise(Counter::new(seed, Purpose::Noise, epoch, index), out);

@@ -12,7 +12,7 @@ use crate::{
     DatasetError, Prepared, cifar,
     fingerprint::{self, Identity},
     glyphs::{self, Glyphs},
-    idx,
+    idx, imagenet,
     images::{self, HoldBack},
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
@@ -152,6 +152,7 @@ fn key(settings: &Dataset, identity: &Identity) -> String {
                 recipe["test"] = json!([settings.seed, settings.test_fraction]);
             }
         }
+        Source::Imagenet => recipe["on_broken"] = json!(settings.on_broken),
         Source::Idx | Source::Cifar => {}
     }
     let name = match settings.source {
@@ -159,6 +160,7 @@ fn key(settings: &Dataset, identity: &Identity) -> String {
         Source::Idx => "idx",
         Source::Cifar => "cifar",
         Source::Images => "images",
+        Source::Imagenet => "imagenet",
     };
     format!("{name}-{}", &blake3::hash(recipe.to_string().as_bytes()).to_hex()[..32])
 }
@@ -174,6 +176,7 @@ fn build(
     let (survey, feed) = open(settings)?;
     let side = match settings.source {
         Source::Glyphs => Some(settings.image_size.unwrap_or(glyphs::DEFAULT_SIZE)),
+        Source::Imagenet => Some(settings.image_size.unwrap_or(imagenet::DEFAULT_SIZE)),
         _ => settings.image_size,
     };
     let job = Job {
@@ -183,7 +186,10 @@ fn build(
         survey: &survey,
         feed: &*feed,
         target: Target { channels: settings.color.map_or(survey.channels, Color::channels), side },
-        on_broken: if settings.source == Source::Images { settings.on_broken } else { OnBroken::Refuse },
+        on_broken: match settings.source {
+            Source::Images | Source::Imagenet => settings.on_broken,
+            _ => OnBroken::Refuse,
+        },
     };
     pack(&job, folder, progress).map(|_| ())
 }
@@ -204,6 +210,7 @@ pub(crate) fn open(settings: &Dataset) -> Result<(Survey, Box<dyn Feed>), Datase
         }
         Source::Idx => idx::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
         Source::Cifar => cifar::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
+        Source::Imagenet => imagenet::survey(&path).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>)),
         Source::Images => {
             let hold_back = HoldBack { fraction: settings.test_fraction, seed: settings.seed };
             images::survey(&path, hold_back).map(|(survey, feed)| (survey, Box::new(feed) as Box<dyn Feed>))

@@ -8,7 +8,7 @@ use fast_image_resize::{
     pixels::{U8, U8x3},
 };
 
-use crate::source::Raw;
+use crate::{geometry::Size, resized_crop::Region, source::Raw};
 
 /// Size and channels of the prepared images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +45,32 @@ fn scaled<P: PixelTrait>(pixels: &[u8], width: usize, height: usize, side: usize
         TypedImage::<P>::from_buffer(side as u32, side as u32, &mut bytes).map_err(|error| error.to_string())?;
     let short = width.min(height);
     // Whole pixels, so that an image whose short side is `side` already is cut and not blurred.
-    let (left, top) = ((width - short) / 2, (height - short) / 2);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .crop(left as f64, top as f64, short as f64, short as f64)
-        .use_alpha(false);
+    let size = Size { height: short, width: short };
+    let region = Region { top: (height - short) / 2, left: (width - short) / 2, size };
     RESIZER
-        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut scaled, &options))
+        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut scaled, &bilinear(region)))
         .map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+/// Bilinear with a support that grows when shrinking; a region that is not scaled is copied.
+fn bilinear(Region { top, left, size }: Region) -> ResizeOptions {
+    ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left as f64, top as f64, size.width as f64, size.height as f64)
+        .use_alpha(false)
+}
+
+/// Scales `region` of one `plane` [H, W] of `size` to `scaled` [h, w] of `target`, as [`square`] does.
+///
+/// # Panics
+/// If a slice is not of its size, or the region does not lie inside.
+pub(crate) fn region(resizer: &mut Resizer, plane: &[u8], size: Size, region: Region, scaled: &mut [u8], target: Size) {
+    let source = TypedImageRef::<U8>::from_buffer(size.width as u32, size.height as u32, plane)
+        .expect("the plane has the image's size");
+    let mut scaled = TypedImage::<U8>::from_buffer(target.width as u32, target.height as u32, scaled)
+        .expect("the result has the target's size");
+    resizer.resize_typed(&source, &mut scaled, &bilinear(region)).expect("the region lies inside of the image");
 }
 
 /// [H, W, C] to [C, H, W].

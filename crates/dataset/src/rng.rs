@@ -47,6 +47,8 @@ pub enum Purpose {
     Dropout = 15,
     /// For tests and tools.
     Other = 16,
+    /// Place, area and shape of a resized crop.
+    ResizedCrop = 17,
 }
 
 /// A stream of random numbers at one place of the key space.

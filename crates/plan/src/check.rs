@@ -73,6 +73,13 @@ fn count(key: &str, value: usize, most: usize) -> Result<(), Violation> {
     Violation::unless((1..=most).contains(&value), key, || format!("must be from 1 to {most}, got {value}"))
 }
 
+/// The least and the largest of a range that is drawn from.
+fn range(key: &str, [least, most]: [f64; 2], bounds: &str, holds: impl Fn(f64) -> bool) -> Result<(), Violation> {
+    Violation::unless(holds(least) && holds(most) && least <= most, key, || {
+        format!("must be [least, largest], both {bounds}; got [{least}, {most}]")
+    })
+}
+
 fn dataset(dataset: &Dataset) -> Result<(), Violation> {
     below("dataset.validation_fraction", dataset.validation_fraction, 1.0)?;
     below("dataset.test_fraction", dataset.test_fraction, 1.0)?;
@@ -96,6 +103,10 @@ fn augment(augment: &Augment) -> Result<(), Violation> {
     let most = |key: &str, pixels: usize| {
         Violation::unless(pixels <= MAX_SIDE, key, || format!("must be at most {MAX_SIDE}, got {pixels}"))
     };
+    if let Some(crop) = &augment.resized_crop {
+        range("augment.resized_crop.area", crop.area, "above 0 and at most 1", |area| area > 0.0 && area <= 1.0)?;
+        range("augment.resized_crop.ratio", crop.ratio, "from 0.1 to 10", |ratio| (0.1..=10.0).contains(&ratio))?;
+    }
     most("augment.pad", augment.pad)?;
     most("augment.cutout", augment.cutout)?;
     within("augment.flip", augment.flip, 0.0, 1.0)?;
@@ -148,25 +159,26 @@ fn train(train: &Train) -> Result<(), Violation> {
 }
 
 fn source(dataset: &Dataset) -> Result<(), Violation> {
-    if dataset.source != Source::Images {
-        let default = Dataset::default();
-        for (key, holds) in [
-            ("dataset.test_fraction", dataset.test_fraction == default.test_fraction),
-            ("dataset.on_broken", dataset.on_broken == default.on_broken),
-        ] {
-            Violation::unless(holds, key, || "has a meaning for source images only".to_owned())?;
-        }
+    let default = Dataset::default();
+    let split = dataset.source == Source::Images;
+    let files = split || dataset.source == Source::Imagenet;
+    for (key, holds, sources) in [
+        ("dataset.test_fraction", split || dataset.test_fraction == default.test_fraction, "source images"),
+        ("dataset.on_broken", files || dataset.on_broken == default.on_broken, "the sources images and imagenet"),
+    ] {
+        Violation::unless(holds, key, || format!("has a meaning for {sources} only"))?;
     }
     let needed = match dataset.source {
         Source::Glyphs => {
             return Violation::unless(dataset.path.is_none(), "dataset.path", || {
-                "has no meaning for source glyphs, which the program draws; set dataset.source = \"idx\", \"cifar\" or \"images\" to read files"
+                "has no meaning for source glyphs, which the program draws; set dataset.source = \"idx\", \"cifar\", \"images\" or \"imagenet\" to read files"
                     .to_owned()
             });
         }
         Source::Idx => "source idx needs the folder of its four files",
         Source::Cifar => "source cifar needs the folder or archive of its binary batches",
         Source::Images => "source images needs the folder or archive of the image files",
+        Source::Imagenet => "source imagenet needs the folder or archive that holds train and val",
     };
     Violation::unless(dataset.path.as_ref().is_some_and(|path| !path.as_os_str().is_empty()), "dataset.path", || {
         format!("is missing: {needed}; set it in the file or with dataset.path=PATH")
@@ -177,6 +189,10 @@ fn source(dataset: &Dataset) -> Result<(), Violation> {
 fn images(settings: &Settings) -> Result<(), Violation> {
     let resolved = settings.resolved();
     let augment = &resolved.augment;
+    Violation::unless(augment.resized_crop.is_none() || augment.pad == 0, "augment.pad", || {
+        "does not go with augment.resized_crop, which finds its crops inside the image; leave one of them out"
+            .to_owned()
+    })?;
     if let (Some(crop), Some(size)) = (augment.crop, resolved.dataset.image_size) {
         let padded = size + 2 * augment.pad;
         Violation::unless(crop <= padded, "augment.crop", || {

@@ -203,6 +203,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         }
     }
 
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, ReadError> {
+        match &self.0.value {
+            Value::Array(items) if items.len() == length => visitor.visit_seq(Items { items, next: 0 }),
+            _ => self.refuse(&format!("a list of {length} values")),
+        }
+    }
+
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.0.value {
             Value::Table(table) => TableReader(table).deserialize_map(visitor),
@@ -220,7 +227,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple_struct identifier ignored_any
     }
 }
 

@@ -35,6 +35,6 @@ pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, prev
 pub use search::{Axis, Sweep};
 pub use settings::{
     Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, OnBroken,
-    Optimizer, Precision, Settings, Source, Stem, Train,
+    Optimizer, Precision, ResizedCrop, Settings, Source, Stem, Train,
 };
 pub use trial::Trial;

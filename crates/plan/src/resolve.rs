@@ -18,6 +18,7 @@ impl Settings {
             Source::Idx => (None, Some(Color::Gray)),
             Source::Cifar => (Some(32), Some(Color::Rgb)),
             Source::Images => (None, None),
+            Source::Imagenet => (Some(256), Some(Color::Rgb)),
         };
         dataset.image_size = dataset.image_size.or(size);
         dataset.color = dataset.color.or(color);
@@ -44,6 +45,7 @@ impl Settings {
         self.augment.crop.or(self.dataset.image_size).or(match self.dataset.source {
             Source::Glyphs => Some(28),
             Source::Cifar => Some(32),
+            Source::Imagenet => Some(256),
             Source::Idx | Source::Images => None,
         })
     }

@@ -34,6 +34,9 @@ pub enum Source {
     Cifar,
     /// Image files in one folder per class: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` to be split; a folder, a .tar or a .tar.gz.
     Images,
+    /// ImageNet (ILSVRC2012): `train/WNID/*.JPEG` and `val`, which serves as the test part, in folders of WNIDs too, or flat with
+    /// `LOC_val_solution.csv`, or with `ILSVRC2012_validation_ground_truth.txt` and `map_clsloc.txt`; a folder, a .tar or a .tar.gz.
+    Imagenet,
 }
 
 /// Colour channels of the prepared images.
@@ -56,7 +59,7 @@ impl Color {
     }
 }
 
-/// What becomes of image files that cannot be read (`source = "images"`).
+/// What becomes of image files that cannot be read (sources `images` and `imagenet`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBroken {
@@ -75,7 +78,7 @@ pub struct Dataset {
     pub source: Source,
     /// Folder or archive, relative to the current folder; required by every source but `glyphs`.
     pub path: Option<PathBuf>,
-    /// Side of the square prepared images, in pixels. Default: the source's own size (28 for glyphs; required for `images` of mixed sizes).
+    /// Side of the square prepared images, in pixels. Default: the source's own size (28 for glyphs; the paper's 256 for imagenet; required for `images` of mixed sizes).
     pub image_size: Option<usize>,
     /// Default: the source's own.
     pub color: Option<Color>,
@@ -116,6 +119,10 @@ impl Default for Dataset {
 pub struct Augment {
     /// Random crop of this side, in pixels, out of the prepared image (the paper: 227 out of 256); evaluation takes the centre. The network sees this size.
     pub crop: Option<usize>,
+    /// Crop of random area and shape, scaled to the side `crop` (or to the prepared image's own): `resized_crop = {}` takes the
+    /// defaults. Comes first of all distortions and takes the place of the plain random crop; does not go with `pad`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<ResizedCrop>,
     /// Zero padding before the random crop, in pixels on each side (4 is common for 32×32).
     pub pad: usize,
     /// Probability of a horizontal flip, in [0, 1].
@@ -144,6 +151,22 @@ pub struct Augment {
     pub cutout: usize,
     /// α of the Beta(α, α) distribution that mixes pairs of images and their labels (Zhang et al. 2018); 0 is off.
     pub mixup: f64,
+}
+
+/// `augment.resized_crop`: the crop of Szegedy et al. 2015 (section 6), drawn as by torchvision's `RandomResizedCrop`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResizedCrop {
+    /// Least and largest area, as shares of the image in (0, 1]; uniform between them. Default: 0.08 to 1.
+    pub area: [f64; 2],
+    /// Least and largest ratio of width to height, in [0.1, 10]; log-uniform between them. Default: 3/4 to 4/3.
+    pub ratio: [f64; 2],
+}
+
+impl Default for ResizedCrop {
+    fn default() -> Self {
+        Self { area: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] }
+    }
 }
 
 /// The family of the network.
@@ -297,9 +320,10 @@ pub struct Train {
     pub nesterov: bool,
     /// β₂ of Adam, in [0, 1).
     pub beta2: f64,
-    /// λ: the gradient of the penalty is λw (Keras' `l2(λ/2)`).
+    /// λ as the papers and PyTorch's optimizers count it: the penalty is λ/2·Σw², its gradient λw. Keras' `l2(k)` adds k·Σw² with the
+    /// gradient 2kw, so `l2(k)` is `weight_decay = 2k`: `l2(0.00025)` is 0.0005 here. `adamw` adds no penalty and shrinks instead.
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// Which parameters decay: by default convolution and linear weights, neither biases nor normalization parameters.
     pub decay: Decay,
     /// How the learning rate changes: a name (`schedule = "book"`) or a table (`schedule = { kind = "step", every_epochs = 10 }`).
     pub schedule: crate::Schedule,

@@ -1,7 +1,7 @@
 //! Weights in files, and networks made of them.
 
 use graph::{Network, step::Variables};
-use plan::{Architecture, Layout, Model, Optimizer};
+use plan::{Architecture, Decay, Layout, Model, Optimizer, Train};
 use train::{Card, Names, Predictor, initialize, load_weights, save_weights};
 
 /// A network with random weights, and its card.
@@ -67,4 +67,22 @@ fn guesses_are_ranked_and_do_not_depend_on_their_company() {
     assert!((last.iter().map(|guess| guess.probability).sum::<f64>() - 1.0).abs() < 1e-9);
     assert_eq!(last[0].class, guesses.last().unwrap()[0].class);
     assert!(predictor.guesses(&[], 5).is_empty());
+}
+
+#[test]
+fn the_penalty_that_is_recorded_is_keras_l2() {
+    let (_, variables) = random(&Model::default(), [1, 28, 28], 10);
+    let squares = |wanted: &dyn Fn(&str) -> bool| -> f64 {
+        let states = variables.parameters.iter().map(|parameter| &parameter.values);
+        let states = states.filter(|state| wanted(state.name()));
+        states.map(|state| state.read().iter().map(|&w| f64::from(w).powi(2)).sum::<f64>()).sum()
+    };
+    // Biases begin at 0, which would hide whether they count.
+    variables.parameters[1].values.write().fill(0.5);
+    let k = 0.003;
+    let recorded = |decay| train::penalty(&variables, &Train { weight_decay: 2.0 * k, decay, ..Train::default() });
+    let kernels = k * squares(&|name| name.ends_with(".weight"));
+    assert!((recorded(Decay::Weights) / kernels - 1.0).abs() < 1e-12);
+    assert!((recorded(Decay::All) / (k * squares(&|_| true)) - 1.0).abs() < 1e-12);
+    assert!(recorded(Decay::All) > recorded(Decay::Weights));
 }

@@ -36,7 +36,7 @@ fn shape(settings: &Settings, global: &Global) -> anyhow::Result<Option<Shape>> 
     }
     let side = settings.input_size().or((dataset.source == Source::Idx).then_some(28));
     let channels = dataset.color.map(::plan::Color::channels);
-    let classes = (dataset.source != Source::Images).then_some(10);
+    let classes = (!matches!(dataset.source, Source::Images | Source::Imagenet)).then_some(10);
     let drawn = |images: usize| images - (images as f64 * dataset.validation_fraction).round() as usize;
     let training_images = (dataset.source == Source::Glyphs).then(|| dataset.train_images.map(drawn)).flatten();
     Ok(side.zip(channels).zip(classes).map(|((side, channels), classes)| Shape {

@@ -1,7 +1,7 @@
 //! Properties of the augmentation.
 
 use dataset::{Draw, Loader, Prepared, Scratch};
-use plan::{Augment, Color, Dataset};
+use plan::{Augment, Color, Dataset, ResizedCrop};
 
 use crate::{glyphs, prepared};
 
@@ -43,6 +43,7 @@ fn each() -> Vec<(&'static str, Augment)> {
     vec![
         ("crop", Augment { crop: Some(20), ..off() }),
         ("padded crop", Augment { pad: 3, ..off() }),
+        ("resized crop", Augment { resized_crop: Some(ResizedCrop::default()), ..off() }),
         ("flip", Augment { flip: 0.5, ..off() }),
         ("rotation", Augment { rotation_degrees: 30.0, ..off() }),
         ("scale", Augment { scale: 0.3, ..off() }),
@@ -175,6 +176,85 @@ fn a_crop_is_a_window_of_the_image_and_reaches_every_place() {
     assert_eq!(corner[..22], whole[2 * 24 + 2..][..22]);
     loader.ten_crop_sample(9, 8, &mut corner);
     assert_eq!(mirror(&corner, 22)[..22], whole[2 * 24 + 2..][..22]);
+}
+
+/// A resized crop of the whole image, or of less.
+fn resized(area: [f64; 2], ratio: [f64; 2]) -> Augment {
+    Augment { resized_crop: Some(ResizedCrop { area, ratio }), ..Augment::default() }
+}
+
+#[test]
+fn a_resized_crop_of_the_whole_image_is_the_identity() {
+    let (_cache, prepared) = colored();
+    let whole = resized([1.0, 1.0], [1.0, 1.0]);
+    for epoch in 0..10 {
+        assert_eq!(sample(&prepared, &whole, 2, epoch, 9), plain(&prepared, 9));
+        // What comes after it, comes as without it.
+        let follows = Augment { flip: 0.5, brightness: 0.2, rotation_degrees: 10.0, ..Augment::default() };
+        let both = Augment { resized_crop: whole.resized_crop, ..follows.clone() };
+        assert_eq!(sample(&prepared, &both, 2, epoch, 9), sample(&prepared, &follows, 2, epoch, 9));
+    }
+}
+
+#[test]
+fn a_resized_crop_shows_nothing_but_a_part_of_the_image() {
+    let (_cache, prepared) = colored();
+    // As many pixels as the sample: every crop is a window of the image, unscaled.
+    let exact = Augment { crop: Some(12), ..resized([0.25, 0.25], [1.0, 1.0]) };
+    let whole = plain(&prepared, 9);
+    let mut seen = std::collections::BTreeSet::new();
+    for epoch in 0..400 {
+        let crop = sample(&prepared, &exact, 5, epoch, 9);
+        let matches = |top: usize, left: usize| {
+            (0..36).all(|row| {
+                let (c, y) = (row / 12, row % 12);
+                crop[row * 12..][..12] == whole[(c * 24 + top + y) * 24 + left..][..12]
+            })
+        };
+        let place = (0..169).map(|at| (at / 13, at % 13)).find(|&(top, left)| matches(top, left));
+        seen.insert(place.expect("each crop lies somewhere in the image"));
+    }
+    assert!(seen.len() > 120, "{} places", seen.len());
+    // Scaled ones mix colours that are there: nothing darker, nothing brighter, no black border.
+    for index in 0..10 {
+        let whole = plain(&prepared, index);
+        for epoch in 0..20 {
+            let crop = sample(&prepared, &resized([0.08, 1.0], [0.5, 2.0]), 5, epoch, index);
+            for (crop, whole) in crop.chunks_exact(576).zip(whole.chunks_exact(576)) {
+                let (least, most) = whole.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+                assert!(crop.iter().all(|x| (least..=most).contains(x)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resized_crop_keeps_the_label_and_the_draws_of_the_others() {
+    let (_cache, prepared) = colored();
+    let augment = Augment { crop: Some(20), ..resized([0.08, 1.0], [0.75, 4.0 / 3.0]) };
+    let loader = Loader::new(&prepared, &augment).unwrap();
+    assert_eq!(loader.input_size(), (3, 20, 20));
+    let draw = Draw { seed: 3, epoch: 1, label_smoothing: 0.0, partners: &[] };
+    let (mut image, mut target) = (vec![0.0; loader.sample_values()], vec![0.0; 10]);
+    for index in 0..20 {
+        loader.training_sample(index, &draw, &mut Scratch::default(), &mut image, &mut target);
+        assert!((0..10).all(|class| target[class] == f32::from(class == prepared.label(index) as usize)));
+        // Evaluation sees the centre, as ever.
+        let (mut centre, mut expected) = (image.clone(), image.clone());
+        loader.evaluation_sample(index, &mut centre);
+        let plain = Loader::new(&prepared, &Augment { crop: Some(20), ..Augment::default() }).unwrap();
+        plain.evaluation_sample(index, &mut expected);
+        assert_eq!(centre, expected);
+    }
+    // The same images are flipped with it and without it.
+    let flip = Augment { flip: 0.5, ..Augment::default() };
+    let mirrored = |augment: &Augment, epoch| {
+        let unflipped = Augment { flip: 0.0, ..augment.clone() };
+        sample(&prepared, augment, 7, epoch, 4) != sample(&prepared, &unflipped, 7, epoch, 4)
+    };
+    let cropped = Augment { flip: 0.5, ..augment };
+    assert!((0..40).all(|epoch| mirrored(&flip, epoch) == mirrored(&cropped, epoch)));
+    assert!((0..40).any(|epoch| mirrored(&flip, epoch)) && !(0..40).all(|epoch| mirrored(&flip, epoch)));
 }
 
 #[test]
@@ -326,5 +406,12 @@ fn a_contact_sheet_is_drawn() {
     assert_eq!(sheet.dimensions(), (9 * 76 + 4, 12 * 76 + 4));
     let first = sheet.get_pixel(4, 4).0;
     assert_eq!(first.map(i32::from), [0, 576, 1152].map(|at| i32::from(prepared.image(0)[at])));
+    let resized = Augment { resized_crop: Some(ResizedCrop::default()), crop: Some(20), ..Augment::default() };
+    dataset::preview(&prepared, &resized, 1, &path).unwrap();
+    let cropped = image::open(&path).unwrap().into_rgb8();
+    // The originals are those of the other sheet, the versions beside them are not.
+    let column = |sheet: &image::RgbImage, n: u32| image::imageops::crop_imm(sheet, 4 + n * 76, 4, 60, 60).to_image();
+    assert_eq!(column(&cropped, 0), column(&sheet, 0));
+    assert!((1..9).all(|n| column(&cropped, n) != column(&sheet, n)));
     assert!(dataset::preview(&prepared, &augment, 1, &folder.path().join("no/such/folder.png")).is_err());
 }

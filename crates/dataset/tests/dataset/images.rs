@@ -6,27 +6,27 @@ use dataset::{Part, Prepared, prepare};
 use image::{DynamicImage, ImageFormat};
 use plan::{Color, Dataset, OnBroken, Source};
 
-fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+pub(crate) fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-fn flat(width: u32, height: u32, color: [u8; 3]) -> DynamicImage {
+pub(crate) fn flat(width: u32, height: u32, color: [u8; 3]) -> DynamicImage {
     image::RgbImage::from_pixel(width, height, image::Rgb(color)).into()
 }
 
-fn jpeg(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
+pub(crate) fn jpeg(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     encode(&flat(width, height, color), ImageFormat::Jpeg)
 }
 
-const RED: [u8; 3] = [200, 30, 40];
-const BLUE: [u8; 3] = [20, 60, 210];
+pub(crate) const RED: [u8; 3] = [200, 30, 40];
+pub(crate) const BLUE: [u8; 3] = [20, 60, 210];
 
-type Files = Vec<(String, Vec<u8>)>;
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// Two classes, two training images and one test image each.
-fn good() -> Files {
+pub(crate) fn good() -> Files {
     let mut files = Vec::new();
     for (class, color) in [("red", RED), ("blue", BLUE)] {
         for name in ["train/CLASS/b.jpg", "train/CLASS/a.JPEG", "test/CLASS/1.jpg"] {
@@ -36,7 +36,7 @@ fn good() -> Files {
     files
 }
 
-fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
+pub(crate) fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = folder.path().join("set").join(name);
@@ -46,7 +46,7 @@ fn write(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
     folder
 }
 
-fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
@@ -60,11 +60,11 @@ fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn settings(path: &Path) -> Dataset {
+pub(crate) fn settings(path: &Path) -> Dataset {
     Dataset { source: Source::Images, path: Some(path.to_path_buf()), image_size: Some(8), ..Dataset::default() }
 }
 
-fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -> Result<Prepared, String> {
+pub(crate) fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -> Result<Prepared, String> {
     let folder = write(files);
     let settings = change(settings(&folder.path().join("set")));
     let prepared = prepare(&settings, &folder.path().join("cache"), &|_| {}).map_err(|error| error.to_string());
@@ -79,7 +79,7 @@ fn folder_of(files: &[(String, Vec<u8>)], change: impl Fn(Dataset) -> Dataset) -
     prepared
 }
 
-fn skipping(settings: Dataset) -> Dataset {
+pub(crate) fn skipping(settings: Dataset) -> Dataset {
     Dataset { on_broken: OnBroken::Skip, ..settings }
 }
 
@@ -92,7 +92,7 @@ fn color(image: &[u8]) -> [u8; 3] {
     [image[plane / 2], image[plane + plane / 2], image[2 * plane + plane / 2]]
 }
 
-fn is(image: &[u8], expected: [u8; 3]) -> bool {
+pub(crate) fn is(image: &[u8], expected: [u8; 3]) -> bool {
     color(image).iter().zip(expected).all(|(&pixel, expected)| close(pixel, expected))
 }
 

@@ -2,6 +2,8 @@
 
 mod augment;
 mod cache;
+mod hostile;
+mod imagenet;
 mod images;
 mod loader;
 mod preprocess;

@@ -1,6 +1,7 @@
 //! The reference judged by PyTorch, by finite differences and by counting.
 
 mod autograd;
+mod decay;
 mod differences;
 mod golden;
 mod networks;

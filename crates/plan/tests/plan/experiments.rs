@@ -8,7 +8,7 @@ use plan::Experiment;
 /// Every file with its number of trials, so that none grows unnoticed.
 const FILES: [(&str, usize); 12] = [
     ("alexnet-activation", 27),
-    ("alexnet-augmentation", 48),
+    ("alexnet-augmentation", 51),
     ("alexnet-cifar10", 6),
     ("alexnet-dropout", 12),
     ("alexnet-lenet5-mnist", 9),

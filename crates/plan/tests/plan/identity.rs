@@ -207,6 +207,8 @@ fn a_default_spelt_out_is_the_default() {
         "[dataset]\nimage_size = 64\n[model]\narchitecture = \"alexnet\"\nlayout = \"torchvision\"\nstem = \"large\"\n\
          normalization = \"none\"",
     );
+    let imagenet = "[dataset]\nsource = \"imagenet\"\npath = \"a\"";
+    check_same(imagenet, &format!("{imagenet}\nimage_size = 256\ncolor = \"rgb\"\non_broken = \"refuse\""));
     check_same("[augment]\npad = 2", "[augment]\npad = 2\ncrop = 28");
     check_same("", "[augment]\ncrop = 28");
     check_same(
@@ -268,6 +270,30 @@ fn the_canonical_form_reads_back() {
     assert_eq!(document.as_object_mut().unwrap().remove("seed"), Some(5.into()));
     let settings: plan::Settings = serde_json::from_value(document).unwrap();
     assert_eq!(settings, trial.settings);
+}
+
+#[test]
+fn a_resized_crop_matters_where_there_is_one() {
+    let of = |crop: &str| trial(&format!("[augment]\nflip = 0.5\n{crop}"));
+    assert!(!of("").canonical().contains("resized_crop"), "trials without any keep their identity");
+    let default = of("resized_crop = {}");
+    assert!(
+        default.canonical().contains("\"resized_crop\":{\"area\":[0.08,1.0],\"ratio\":[0.75,1.333"),
+        "{}",
+        default.canonical()
+    );
+    assert_eq!(default.identity("f"), of("resized_crop = { area = [0.08, 1] }").identity("f"));
+    let others = [
+        "",
+        "resized_crop = { area = [0.1, 1] }",
+        "resized_crop = { area = [0.08, 0.9] }",
+        "resized_crop.ratio = [1, 1]",
+    ];
+    let mut identities: Vec<String> =
+        others.iter().map(|crop| of(crop).identity("f")).chain([default.identity("f")]).collect();
+    identities.sort_unstable();
+    identities.dedup();
+    assert_eq!(identities.len(), 5);
 }
 
 #[test]

@@ -108,6 +108,21 @@ fn ranges() {
     check("[dataset]\nimage_size = 5000", "x.toml:2: dataset.image_size: must be from 1 to 4096, got 5000");
     check("[augment]\nflip = 1.5", "x.toml:2: augment.flip: must be from 0 to 1, got 1.5");
     check("[augment]\nhue = 0.6", "x.toml:2: augment.hue: must be from 0 to 0.5, got 0.6");
+    let crop = |keys: &str, expected: &str| {
+        check(
+            &format!("[augment]\nresized_crop = {{ {keys} }}"),
+            &format!("x.toml:2: augment.resized_crop.{expected}"),
+        );
+    };
+    crop("area = [0.0, 1.0]", "area: must be [least, largest], both above 0 and at most 1; got [0, 1]");
+    crop("area = [0.5, 0.4]", "area: must be [least, largest], both above 0 and at most 1; got [0.5, 0.4]");
+    crop("area = [0.5, 1.1]", "area: must be [least, largest], both above 0 and at most 1; got [0.5, 1.1]");
+    crop("area = [0.5, nan]", "area: must be [least, largest], both above 0 and at most 1; got [0.5, NaN]");
+    crop("ratio = [0.0, 1.0]", "ratio: must be [least, largest], both from 0.1 to 10; got [0, 1]");
+    crop("ratio = [1, 0.5]", "ratio: must be [least, largest], both from 0.1 to 10; got [1, 0.5]");
+    crop("area = [0.1, 0.5, 1.0]", "area: must be a list of 2 values, got [0.1, 0.5, 1]");
+    crop("area = 0.5", "area: must be a list of 2 values, got 0.5");
+    crop("scale = [0.5, 1.0]", "scale: unknown key; valid here: area, ratio");
     check("[augment]\nmixup = -0.1", "x.toml:2: augment.mixup: must be ≥ 0, got -0.1");
     check("[variants.a.model]\ndropout = 2", "x.toml:2: variants.a.model.dropout: must be ≥ 0 and below 1, got 2");
 }
@@ -144,6 +159,10 @@ fn keys_that_do_not_go_together() {
         "x.toml:2: augment.crop: must be at most 36, since images are 28×28 with 4 of padding on each side; got 40",
     );
     check(
+        "[augment]\npad = 4\nresized_crop = {}",
+        "x.toml:2: augment.pad: does not go with augment.resized_crop, which finds its crops inside the image; leave one of them out",
+    );
+    check(
         "[augment]\ncutout = 28",
         "x.toml:2: augment.cutout: must be below 28, the side of the images the network sees; got 28",
     );
@@ -155,12 +174,24 @@ fn keys_that_do_not_go_together() {
         "[dataset]\nsource = \"idx\"",
         "x.toml: dataset.path: is missing: source idx needs the folder of its four files; set it in the file or with dataset.path=PATH",
     );
+    check(
+        "[dataset]\nsource = \"imagenet\"\npath = \"a\"\ntest_fraction = 0.1",
+        "x.toml:4: dataset.test_fraction: has a meaning for source images only",
+    );
+    check(
+        "dataset.source = \"imagenet\"",
+        "x.toml: dataset.path: is missing: source imagenet needs the folder or archive that holds train and val; \
+         set it in the file or with dataset.path=PATH",
+    );
     check("[dataset]\ntest_fraction = 0.1", "x.toml:2: dataset.test_fraction: has a meaning for source images only");
-    check("[dataset]\non_broken = \"skip\"", "x.toml:2: dataset.on_broken: has a meaning for source images only");
+    check(
+        "[dataset]\non_broken = \"skip\"",
+        "x.toml:2: dataset.on_broken: has a meaning for the sources images and imagenet only",
+    );
     check(
         "[dataset]\npath = \"data\"",
         "x.toml:2: dataset.path: has no meaning for source glyphs, which the program draws; \
-         set dataset.source = \"idx\", \"cifar\" or \"images\" to read files",
+         set dataset.source = \"idx\", \"cifar\", \"images\" or \"imagenet\" to read files",
     );
     check(
         "[train]\noptimizer = \"adam\"\nnesterov = true",
