@@ -7,7 +7,7 @@ pub struct PublicSet<'a> {
     pub name: &'a str,
     /// What people call it: `MNIST`.
     pub title: &'a str,
-    /// Who made it, in a line.
+    /// What it shows and who made it.
     pub source: &'a str,
     /// Addresses that hold the files, without the slash at the end; the first is asked first.
     pub base_urls: &'a [&'a str],
@@ -61,7 +61,7 @@ pub fn find(name: &str) -> Option<&'static PublicSet<'static>> {
 const MNIST: PublicSet<'static> = PublicSet {
     name: "mnist",
     title: "MNIST",
-    source: "LeCun, Cortes & Burges 1998: handwritten digits, 28×28 gray, 60,000 to train with and 10,000 to test with",
+    source: "handwritten digits, 28×28 gray (LeCun, Cortes & Burges 1998)",
     base_urls: &["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"],
     files: &[
         PublicFile {
@@ -106,7 +106,7 @@ const MNIST: PublicSet<'static> = PublicSet {
 const FASHION_MNIST: PublicSet<'static> = PublicSet {
     name: "fashion-mnist",
     title: "Fashion-MNIST",
-    source: "Xiao, Rasul & Vollgraf 2017: clothes, 28×28 gray, 60,000 to train with and 10,000 to test with",
+    source: "clothes, 28×28 gray (Xiao, Rasul & Vollgraf 2017)",
     base_urls: &[
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
@@ -142,7 +142,7 @@ const FASHION_MNIST: PublicSet<'static> = PublicSet {
 const CIFAR_10: PublicSet<'static> = PublicSet {
     name: "cifar10",
     title: "CIFAR-10",
-    source: "Krizhevsky 2009: photographs of 10 classes, 32×32 RGB, 50,000 to train with and 10,000 to test with",
+    source: "photographs of 10 classes, 32×32 RGB (Krizhevsky 2009)",
     base_urls: &["https://www.cs.toronto.edu/~kriz"],
     files: &[PublicFile {
         name: "cifar-10-binary.tar.gz",
@@ -155,7 +155,7 @@ const CIFAR_10: PublicSet<'static> = PublicSet {
 const CIFAR_100: PublicSet<'static> = PublicSet {
     name: "cifar100",
     title: "CIFAR-100",
-    source: "Krizhevsky 2009: photographs of 100 classes, 32×32 RGB, 50,000 to train with and 10,000 to test with",
+    source: "photographs of 100 classes, 32×32 RGB (Krizhevsky 2009)",
     base_urls: &["https://www.cs.toronto.edu/~kriz"],
     files: &[PublicFile {
         name: "cifar-100-binary.tar.gz",
