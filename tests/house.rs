@@ -55,6 +55,20 @@ fn only_store_knows_sql_and_only_report_knows_frames() {
 }
 
 #[test]
+fn only_download_knows_the_network() {
+    for client in ["ureq", "rustls-native-certs"] {
+        assert_eq!(who_depends_on(client), ["download"]);
+    }
+    let mut files = Vec::new();
+    for folder in ["crates", "pipeline/src"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let network = |file: &&PathBuf| std::fs::read_to_string(file).unwrap().contains("std::net");
+    let outside = files.iter().filter(network).find(|file| !file.starts_with(root().join("crates/download")));
+    assert_eq!(outside, None, "only crates/download opens connections");
+}
+
+#[test]
 fn only_the_program_sees_both_training_and_results() {
     let sees_both = |(_, dependencies): &(String, Vec<String>)| {
         ["train", "store"].iter().all(|wanted| dependencies.iter().any(|name| name == wanted))
@@ -65,9 +79,10 @@ fn only_the_program_sees_both_training_and_results() {
 
 #[test]
 fn parts_depend_only_on_parts_before_them() {
-    const ALLOWED: [(&str, &[&str]); 9] = [
+    const ALLOWED: [(&str, &[&str]); 10] = [
         ("plan", &[]),
         ("dataset", &["plan"]),
+        ("download", &[]),
         ("graph", &["plan"]),
         ("lowering", &["graph", "plan"]),
         ("export", &["graph", "plan"]),

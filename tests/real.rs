@@ -7,7 +7,7 @@ use store::Value;
 use crate::workplace::{DB, Workplace};
 
 /// A folder of real data: in `PIPELINE_TEST_DATA`, or beside the checkout.
-fn real(name: &str) -> Option<PathBuf> {
+pub fn real(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let path = std::env::var_os("PIPELINE_TEST_DATA").map_or(beside, PathBuf::from).join(name);
     if path.is_dir() {

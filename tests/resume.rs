@@ -29,7 +29,7 @@ momentum = 0.8
 const FINISHED: &str = "SELECT r.run_id, r.finished_ms, r.train_seconds, e.epoch, e.recorded_ms, e.epoch_seconds \
                         FROM runs AS r JOIN epochs AS e USING (run_id) WHERE r.status = 'done' ORDER BY r.run_id, e.epoch";
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }

@@ -84,14 +84,9 @@ pub struct Machine {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Prepare an experiment's data set: decode, resize and pack it once
-    Prepare {
-        #[command(flatten)]
-        experiment: Experiment,
-        /// Draw originals beside their augmentations into a PNG
-        #[arg(long, value_name = "PNG")]
-        preview: Option<PathBuf>,
-    },
+    /// Prepare an experiment's or a public data set: download it if asked to, then decode, resize and pack it once
+    #[command(after_help = public_sets())]
+    Prepare(Prepare),
     /// Show what a sweep would do, and do nothing
     Plan {
         #[command(flatten)]
@@ -182,6 +177,29 @@ pub enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Prepare a data set.
+#[derive(Clone, Debug, Args)]
+pub struct Prepare {
+    /// Experiment file (TOML), or the name of a public data set
+    #[arg(value_name = "FILE|NAME")]
+    pub source: PathBuf,
+    /// Overrides of any key of the file, such as dataset.image_size=64; ~KEY removes one
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Fetch the files of a public data set that are not there yet; without it nothing asks the network
+    #[arg(long)]
+    pub download: bool,
+    /// Where the files of a public data set lie or are to lie [default: data/NAME]
+    #[arg(long, value_name = "FOLDER")]
+    pub to: Option<PathBuf>,
+    /// Fetch from this mirror, which holds the files under their published names
+    #[arg(long, value_name = "URL", requires = "download")]
+    pub base_url: Option<String>,
+    /// Draw originals beside their augmentations into a PNG
+    #[arg(long, value_name = "PNG")]
+    pub preview: Option<PathBuf>,
 }
 
 /// Evaluate weights on images.
@@ -320,6 +338,15 @@ fn parse_input(text: &str) -> Result<[usize; 3], String> {
         [c, h, w] if c > 0 && h > 0 && w > 0 && text.split('x').count() == 3 => Ok([c, h, w]),
         _ => Err("expected CHANNELSxHEIGHTxWIDTH, such as 3x227x227".to_owned()),
     }
+}
+
+fn public_sets() -> String {
+    let mut text = "Public data sets:\n".to_owned();
+    for set in download::all() {
+        let megabytes = (set.bytes() as f64 / 1e6).ceil();
+        text.push_str(&format!("  {:<14} {megabytes:>4} MB  {}\n", set.name, set.source));
+    }
+    text
 }
 
 fn named_queries() -> String {

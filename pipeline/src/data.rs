@@ -9,7 +9,7 @@ use anyhow::Context;
 use dataset::{Prepared, Stage};
 use indicatif::ProgressBar;
 
-use crate::{cli::Global, progress};
+use crate::{cli::Global, progress, public};
 
 /// Folder for prepared data sets.
 pub fn cache(global: &Global) -> anyhow::Result<PathBuf> {
@@ -44,7 +44,18 @@ pub fn prepare(settings: &plan::Dataset, global: &Global, file: &Path) -> anyhow
     if let Some((_, bar)) = bar.into_inner() {
         bar.finish_and_clear();
     }
-    prepared.map_err(|error| in_file(error, file))
+    prepared.map_err(|error| {
+        let missing = settings.path.as_ref().is_some_and(|path| !path.exists());
+        match public::asked(file, settings) {
+            Ok((set, _)) if missing => anyhow::anyhow!(
+                "{}: no such file or folder (dataset.path); pipeline prepare {} --download fetches {}",
+                settings.path.as_deref().unwrap_or(file).display(),
+                file.display(),
+                set.title
+            ),
+            _ => in_file(error, file),
+        }
+    })
 }
 
 /// Complaints about a setting name the experiment file; others name a file of the data.

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 /// How a command ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -15,6 +17,15 @@ pub enum Exit {
     Interrupted,
     /// A panic of the program, which has told about itself.
     Bug,
+}
+
+/// On Ctrl-C (or SIGTERM) says that the same command goes on, and ends: for work that can be stopped anywhere.
+pub fn on_interrupt() -> anyhow::Result<()> {
+    let stop = || {
+        eprintln!("\nstopped; the same command goes on where it stopped");
+        std::process::exit(130);
+    };
+    ctrlc::set_handler(stop).context("cannot listen for Ctrl-C")
 }
 
 /// The code of an end. Errors are for the person at the terminal: bad usage, configuration or input.

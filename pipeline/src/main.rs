@@ -7,6 +7,7 @@ mod exit;
 mod output;
 mod progress;
 mod provenance;
+mod public;
 mod runner;
 mod trained;
 

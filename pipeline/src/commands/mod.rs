@@ -25,7 +25,7 @@ use crate::{
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
     match cli.command {
-        Command::Prepare { experiment, preview } => prepare::run(&experiment, preview.as_deref(), global),
+        Command::Prepare(prepare) => prepare::run(&prepare, global),
         Command::Plan { experiment, rows } => plan::run(&experiment, &rows, global),
         Command::Train { experiment, trial, again, machine } => train::run(&experiment, trial, again, machine, global),
         Command::Sweep { experiment, again, retry_failed, no_report, machine } => {
