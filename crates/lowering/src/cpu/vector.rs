@@ -94,10 +94,28 @@ pub(crate) fn run_at<K: WithSimd>(level: Level, kernel: K) -> K::Output {
 /// a·b + c, rounded once where the instructions have it, twice on the portable levels (where it would be a library call).
 #[inline(always)]
 pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    let portable = [TypeId::of::<Scalar128b>(), TypeId::of::<Scalar512b>()];
-    if portable.contains(&TypeId::of::<S>()) {
-        simd.add_f32s(simd.mul_f32s(a, b), c)
+    if portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
+}
+
+/// The smaller of a limit and x; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn at_most<S: Simd>(simd: S, limit: S::f32s, x: S::f32s) -> S::f32s {
+    if portable::<S>() {
+        simd.select_f32s(simd.less_than_f32s(limit, x), limit, x)
     } else {
-        simd.mul_add_e_f32s(a, b, c)
+        // Of a number and NaN, x86 takes the second operand and Arm NaN.
+        simd.min_f32s(limit, x)
     }
+}
+
+/// The larger of a limit and x; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn at_least<S: Simd>(simd: S, limit: S::f32s, x: S::f32s) -> S::f32s {
+    if portable::<S>() { simd.select_f32s(simd.greater_than_f32s(limit, x), limit, x) } else { simd.max_f32s(limit, x) }
+}
+
+/// Whether these vectors are plain Rust.
+#[inline(always)]
+fn portable<S: Simd>() -> bool {
+    [TypeId::of::<Scalar128b>(), TypeId::of::<Scalar512b>()].contains(&TypeId::of::<S>())
 }

@@ -19,9 +19,9 @@ use super::{
 };
 
 /// Most channels of a tile.
-const CHANNELS: usize = 6;
+pub(super) const CHANNELS: usize = 6;
 /// Most pixels of a tile, with sixteen lanes (and twice the registers).
-const PIXELS: usize = 4;
+pub(super) const PIXELS: usize = 4;
 
 /// Extents of one convolution; `h` and `w` are without padding.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +49,13 @@ impl Extents {
 }
 
 /// Splits channels evenly into tiles of at most [`CHANNELS`].
-fn tiles(channels: usize) -> Vec<std::ops::Range<usize>> {
+pub(super) fn tiles(channels: usize) -> Vec<std::ops::Range<usize>> {
     let count = channels.div_ceil(CHANNELS);
     (0..count).map(|i| i * channels / count..(i + 1) * channels / count).collect()
 }
 
-/// Weights of one convolution, repacked once a step: [tile][tap][depth][channels of the tile].
+/// Weights of one convolution, repacked once a step.
+#[derive(Clone, Copy)]
 struct Packing {
     w: Slot,
     packed: Slot,
@@ -97,8 +98,8 @@ impl Kernel for Pack {
         let mut out = memory.write(packed, 0..e.o * e.taps()).iter_mut();
         let (channels, depth) = if transposed { (e.c, e.o) } else { (e.o, e.c) };
         for tile in tiles(channels) {
-            for tap in 0..window {
-                for d in 0..depth {
+            for d in 0..depth {
+                for tap in 0..window {
                     for channel in tile.clone() {
                         let (o, c) = if transposed { (d, channel) } else { (channel, d) };
                         *out.next().expect("as many as weights") = w[(o * e.c + c) * window + tap];
@@ -109,18 +110,11 @@ impl Kernel for Pack {
     }
 }
 
-impl Clone for Packing {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl Copy for Packing {}
-
 #[derive(Clone, Copy)]
 struct Tap {
     /// Place in a plane of x, from the tile's.
     x: u32,
-    /// First row of packed weights.
+    /// Row of packed weights of a plane.
     w: u32,
 }
 
@@ -135,6 +129,8 @@ struct Tile {
     pixels: u8,
     /// Taps that fall on the image for all pixels.
     common: Taps,
+    /// Whether these are all taps, in the order of the weights.
+    whole: bool,
     /// And those for one pixel only.
     extra: [Taps; PIXELS],
 }
@@ -148,10 +144,9 @@ pub(super) struct Products {
     bias: Option<Slot>,
     activation: Option<Activation>,
     channels: Vec<std::ops::Range<usize>>,
-    depth: usize,
+    window: usize,
     x_plane: usize,
     y_plane: usize,
-    x_step: usize,
     y_step: usize,
     /// Pixels of a row of y.
     width: usize,
@@ -159,9 +154,13 @@ pub(super) struct Products {
     rows: Vec<Vec<Tile>>,
 }
 
-/// Splits `n` pixels into tiles: all of the largest size, then halves.
-fn split(n: usize, lanes: usize) -> Vec<std::ops::Range<usize>> {
-    let largest = if lanes == 16 { PIXELS } else { 2 };
+/// Splits `n` pixels into tiles: all of the largest size for these lanes, then halves.
+pub(super) fn split(n: usize, lanes: usize) -> Vec<std::ops::Range<usize>> {
+    let largest = match lanes {
+        16 => PIXELS,
+        1 => 1,
+        _ => 2,
+    };
     let mut out = Vec::new();
     let mut at = 0;
     while at < n {
@@ -185,18 +184,19 @@ impl Products {
         activation: Option<Activation>,
     ) -> Self {
         let (ph, pw) = (e.h + 2 * e.padding, e.w + 2 * e.padding);
-        let taps: Vec<Tap> = (0..e.kh * e.kw)
-            .map(|tap| Tap { x: (tap / e.kw * pw + tap % e.kw) as u32, w: (tap * e.c) as u32 })
-            .collect();
+        let taps: Vec<Tap> =
+            (0..e.kh * e.kw).map(|tap| Tap { x: (tap / e.kw * pw + tap % e.kw) as u32, w: tap as u32 }).collect();
         let row = |oy: usize| {
             let tile = |pixels: std::ops::Range<usize>| Tile {
                 x: ((oy * pw + pixels.start) * e.stride) as u32,
                 y: (oy * e.ow + pixels.start) as u32,
                 pixels: pixels.len() as u8,
                 common: (0, taps.len() as u32),
+                whole: true,
                 extra: [(0, 0); PIXELS],
             };
-            split(e.ow, lanes).into_iter().map(tile).collect()
+            // Only neighbours in x make a tile.
+            split(e.ow, if e.stride == 1 { lanes } else { 1 }).into_iter().map(tile).collect()
         };
         let rows = (0..e.oh).map(row).collect();
         Self {
@@ -207,10 +207,9 @@ impl Products {
             bias: Some(bias),
             activation,
             channels: tiles(e.o),
-            depth: e.c,
+            window: e.kh * e.kw,
             x_plane: ph * pw,
             y_plane: e.oh * e.ow,
-            x_step: e.stride,
             y_step: 1,
             width: e.ow,
             rows,
@@ -248,7 +247,7 @@ impl Products {
                         for kx in 0..e.kw {
                             let found: Vec<(usize, usize)> =
                                 (0..tile.len()).filter_map(|i| Some((i, reached(column(i), kx, e.ow)?))).collect();
-                            let weights = ((ky * e.kw + kx) * e.o) as u32;
+                            let weights = (ky * e.kw + kx) as u32;
                             let entry = |i: usize, ox: usize| {
                                 (((oy * e.ow + ox) as u32).wrapping_sub(i as u32).wrapping_sub(base), weights)
                             };
@@ -263,6 +262,7 @@ impl Products {
                         x: base,
                         y: (iy * e.w + column(0)) as u32,
                         pixels: tile.len() as u8,
+                        whole: common.len() == e.kh * e.kw,
                         common: run(common),
                         extra: extra.map(&mut run),
                     });
@@ -278,10 +278,9 @@ impl Products {
             bias: None,
             activation: None,
             channels: tiles(e.c),
-            depth: e.o,
+            window: e.kh * e.kw,
             x_plane: e.oh * e.ow,
             y_plane: e.h * e.w,
-            x_step: 1,
             y_step: e.stride,
             width: e.w,
             rows,
@@ -290,30 +289,53 @@ impl Products {
     }
 }
 
-/// A run of taps into the accumulators of `P` pixels.
+/// A run of taps, over all planes, into the accumulators of `P` neighbouring pixels.
 #[inline(always)]
 fn accumulate<S: Simd, const M: usize, const P: usize>(
     simd: S,
     p: &Products,
     (taps, at): (&[Tap], u32),
-    x: &[S::f32s],
-    w: &[[f32; M]],
+    (x, w): (&[S::f32s], &[[f32; M]]),
     acc: &mut [[S::f32s; P]; M],
 ) {
-    for tap in taps {
-        let mut from = at.wrapping_add(tap.x) as usize;
-        for row in &w[tap.w as usize..][..p.depth] {
-            let mut b = [simd.splat_f32s(0.0); P];
-            for i in 0..P {
-                b[i] = x[from + i * p.x_step];
-            }
-            for m in 0..M {
-                let a = simd.splat_f32s(row[m]);
-                for i in 0..P {
-                    acc[m][i] = fma(simd, a, b[i], acc[m][i]);
-                }
-            }
-            from += p.x_plane;
+    for (x, w) in x.chunks_exact(p.x_plane).zip(w.chunks_exact(p.window)) {
+        for tap in taps {
+            let b = x[at.wrapping_add(tap.x) as usize..].first_chunk().expect("the pixels are in the plane");
+            products(simd, &w[tap.w as usize], b, acc);
+        }
+    }
+}
+
+/// The same for all taps, in the order of the weights.
+#[inline(always)]
+fn accumulate_whole<S: Simd, const M: usize, const P: usize>(
+    simd: S,
+    p: &Products,
+    (taps, at): (&[Tap], u32),
+    (x, w): (&[S::f32s], &[[f32; M]]),
+    acc: &mut [[S::f32s; P]; M],
+) {
+    for (x, w) in x.chunks_exact(p.x_plane).zip(w.chunks_exact(p.window)) {
+        for (tap, w) in taps.iter().zip(w) {
+            let b = x[at.wrapping_add(tap.x) as usize..].first_chunk().expect("the pixels are in the plane");
+            products(simd, w, b, acc);
+        }
+    }
+}
+
+/// acc[m][i] += w[m]·b[i].
+#[inline(always)]
+fn products<S: Simd, const M: usize, const P: usize>(
+    simd: S,
+    w: &[f32; M],
+    b: &[S::f32s; P],
+    acc: &mut [[S::f32s; P]; M],
+) {
+    let b = *b;
+    for m in 0..M {
+        let a = simd.splat_f32s(w[m]);
+        for i in 0..P {
+            acc[m][i] = fma(simd, a, b[i], acc[m][i]);
         }
     }
 }
@@ -333,7 +355,11 @@ fn tile<S: Simd, const M: usize, const P: usize>(
     for m in 0..M {
         acc[m] = [simd.splat_f32s(bias[m]); P];
     }
-    accumulate(simd, p, (run(t.common), t.x), x, w, &mut acc);
+    if t.whole {
+        accumulate_whole(simd, p, (run(t.common), t.x), (x, w), &mut acc);
+    } else {
+        accumulate(simd, p, (run(t.common), t.x), (x, w), &mut acc);
+    }
     if P > 1 {
         for i in 0..P {
             if t.extra[i].0 == t.extra[i].1 {
@@ -343,8 +369,7 @@ fn tile<S: Simd, const M: usize, const P: usize>(
             for m in 0..M {
                 single[m][0] = acc[m][i];
             }
-            let at = t.x.wrapping_add((i * p.x_step) as u32);
-            accumulate(simd, p, (run(t.extra[i]), at), x, w, &mut single);
+            accumulate(simd, p, (run(t.extra[i]), t.x + i as u32), (x, w), &mut single);
             for m in 0..M {
                 acc[m][i] = single[m][0];
             }
@@ -376,7 +401,7 @@ impl Body<'_> {
         y: &mut [S::f32s],
     ) {
         let p = self.p;
-        let rows = p.depth * self.w.len() / (p.depth * p.channels.last().map_or(0, |last| last.end));
+        let rows = self.w.len() / p.channels.last().map_or(1, |last| last.end);
         let w = self.w[channels.start * rows..channels.end * rows].as_chunks::<M>().0;
         let mut bias = [0.0; M];
         if p.bias.is_some() {

@@ -4,7 +4,10 @@ use graph::operators::{Activation, Dropout};
 use pulp::{Simd, WithSimd};
 
 use super::{
-    super::{memory::Slot, vector::fma},
+    super::{
+        memory::Slot,
+        vector::{at_least, at_most, fma},
+    },
     chain::{Id, Room, Step},
 };
 
@@ -17,18 +20,20 @@ const Q: [f32; 5] = [8.145_035_5e-7, 3.348_85e-4, 2.602_271_8e-2, 4.674_656e-1, 
 /// tanh x with a relative error below 4e-7.
 #[inline(always)]
 pub(super) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let one = simd.splat_f32s(1.0);
-    let a = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(LARGEST)), simd.splat_f32s(-LARGEST));
-    let u = simd.mul_f32s(a, a);
-    let (mut p, mut q) = (simd.splat_f32s(P[0]), simd.splat_f32s(Q[0]));
-    for i in 1..P.len() {
-        p = fma(simd, p, u, simd.splat_f32s(P[i]));
-        q = fma(simd, q, u, simd.splat_f32s(Q[i]));
+    // In pairs of terms, so that the chain of dependent operations is short.
+    #[inline(always)]
+    fn polynomial<S: Simd>(simd: S, c: [f32; 5], u: S::f32s, square: S::f32s) -> S::f32s {
+        let high = fma(simd, simd.splat_f32s(c[1]), u, simd.splat_f32s(c[2]));
+        let low = fma(simd, simd.splat_f32s(c[3]), u, simd.splat_f32s(c[4]));
+        fma(simd, fma(simd, simd.splat_f32s(c[0]), square, high), square, low)
     }
-    let y = simd.div_f32s(simd.mul_f32s(a, p), q);
-    let y = simd.max_f32s(simd.min_f32s(y, one), simd.splat_f32s(-1.0));
-    // The minimum may have lost a NaN.
-    simd.select_f32s(simd.equal_f32s(x, x), y, x)
+    let limit = simd.splat_f32s(LARGEST);
+    let a = at_least(simd, simd.splat_f32s(-LARGEST), at_most(simd, limit, x));
+    let u = simd.mul_f32s(a, a);
+    let square = simd.mul_f32s(u, u);
+    let y = simd.mul_f32s(a, polynomial(simd, P, u, square));
+    let y = simd.div_f32s(y, polynomial(simd, Q, u, square));
+    at_least(simd, simd.splat_f32s(-1.0), at_most(simd, simd.splat_f32s(1.0), y))
 }
 
 /// x ← f(x).
@@ -41,7 +46,7 @@ pub(super) fn activate<S: Simd>(simd: S, kind: Activation, x: &mut [S::f32s]) {
         Activation::Relu => {
             let zero = simd.splat_f32s(0.0);
             for v in x {
-                *v = simd.select_f32s(simd.less_than_or_equal_f32s(*v, zero), zero, *v);
+                *v = at_least(simd, zero, *v);
             }
         }
         Activation::Tanh => {
@@ -65,7 +70,8 @@ pub(super) fn slope<S: Simd>(simd: S, kind: Activation, y: S::f32s, dy: S::f32s)
     match kind {
         Activation::Relu => {
             let zero = simd.splat_f32s(0.0);
-            simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy)
+            // Not a selection of dy itself, which would become a masked store, slow on some processors.
+            simd.mul_f32s(dy, simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, one))
         }
         Activation::Tanh => simd.mul_f32s(dy, simd.sub_f32s(one, simd.mul_f32s(y, y))),
         Activation::Sigmoid => simd.mul_f32s(simd.mul_f32s(dy, y), simd.sub_f32s(one, y)),

@@ -30,26 +30,26 @@ struct Body<'a> {
 #[inline(always)]
 fn rows<S: Simd, const M: usize>(simd: S, x: &[S::f32s], w: &[f32], bias: &[f32], y: &mut [S::f32s]) {
     let inputs = x.len();
-    let zero = simd.splat_f32s(0.0);
-    let (mut even, mut odd) = ([zero; M], [zero; M]);
+    let mut acc = [[simd.splat_f32s(0.0); M]; 2];
     let mut pairs: [&[[f32; 2]]; M] = [&[]; M];
-    let half = inputs / 2;
-    for m in 0..M {
-        pairs[m] = &w[m * inputs..(m + 1) * inputs].as_chunks::<2>().0[..half];
-        even[m] = simd.splat_f32s(bias[m]);
-    }
     let (twos, rest) = x.as_chunks::<2>();
-    for (i, [a, b]) in twos[..half].iter().enumerate() {
-        for m in 0..M {
-            even[m] = fma(simd, simd.splat_f32s(pairs[m][i][0]), *a, even[m]);
-            odd[m] = fma(simd, simd.splat_f32s(pairs[m][i][1]), *b, odd[m]);
+    for m in 0..M {
+        pairs[m] = &w[m * inputs..(m + 1) * inputs].as_chunks::<2>().0[..twos.len()];
+        acc[0][m] = simd.splat_f32s(bias[m]);
+    }
+    for i in 0..twos.len() {
+        for half in 0..2 {
+            let b = twos[i][half];
+            for m in 0..M {
+                acc[half][m] = fma(simd, simd.splat_f32s(pairs[m][i][half]), b, acc[half][m]);
+            }
         }
     }
     for m in 0..M {
         if let Some(&last) = rest.first() {
-            even[m] = fma(simd, simd.splat_f32s(w[(m + 1) * inputs - 1]), last, even[m]);
+            acc[0][m] = fma(simd, simd.splat_f32s(w[(m + 1) * inputs - 1]), last, acc[0][m]);
         }
-        y[m] = simd.add_f32s(even[m], odd[m]);
+        y[m] = simd.add_f32s(acc[0][m], acc[1][m]);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Convolutions' weight gradients on blocks.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::{
@@ -24,8 +26,20 @@ pub(super) struct WeightGrad {
     partial: Slot,
     /// Rows of dy in a strip.
     strip: usize,
-    taps: Vec<u32>,
+    /// Segments of rows of the kernel: the first tap's number and place in x, and how many.
+    segments: Vec<Segment>,
 }
+
+/// Neighbouring taps of one row of the kernel.
+#[derive(Clone, Copy)]
+struct Segment {
+    tap: usize,
+    x: usize,
+    taps: usize,
+}
+
+/// Most taps of a tile.
+const TAPS: usize = 5;
 
 impl WeightGrad {
     /// Rows of dy that are summed at once.
@@ -37,9 +51,16 @@ impl WeightGrad {
 
     pub(super) fn new(e: Extents, strip: usize, (x, dy, sums): (Id, Id, Option<Id>), partial: Slot) -> Self {
         let (ph, pw) = (e.h + 2 * e.padding, e.w + 2 * e.padding);
-        let place = |tap: usize| (tap / (e.kh * e.kw) * ph + tap / e.kw % e.kh) * pw + tap % e.kw;
-        let taps = (0..e.taps()).map(|tap| place(tap) as u32).collect();
-        Self { e, x, dy, sums, partial, strip, taps }
+        let count = e.kw.div_ceil(TAPS);
+        let segments = (0..e.c * e.kh).flat_map(|row| {
+            (0..count).map(move |i| {
+                let columns = i * e.kw / count..(i + 1) * e.kw / count;
+                let x = (row / e.kh * ph + row % e.kh) * pw + columns.start;
+                Segment { tap: row * e.kw + columns.start, x, taps: columns.len() }
+            })
+        });
+        let segments = segments.collect();
+        Self { e, x, dy, sums, partial, strip, segments }
     }
 }
 
@@ -47,49 +68,42 @@ impl WeightGrad {
 #[inline(always)]
 fn correlate<S: Simd, const M: usize, const T: usize>(
     simd: S,
-    g: &WeightGrad,
+    e: &Extents,
     (x, dy): (&[S::f32s], &[S::f32s]),
-    (o, taps): (usize, &[u32]),
-    rows: std::ops::Range<usize>,
+    (o, first): (usize, usize),
+    rows: Range<usize>,
     acc: &mut [[S::f32s; T]; M],
 ) {
-    let e = &g.e;
-    let width = e.w + 2 * e.padding;
+    let width = (e.w + 2 * e.padding) * e.stride;
+    let reach = (e.ow - 1) * e.stride + T;
     for oy in rows {
         let mut d: [&[S::f32s]; M] = [&[]; M];
-        let mut s: [&[S::f32s]; T] = [&[]; T];
         for m in 0..M {
             d[m] = &dy[((o + m) * e.oh + oy) * e.ow..][..e.ow];
         }
-        let reach = (e.ow - 1) * e.stride + 1;
-        for t in 0..T {
-            s[t] = &x[taps[t] as usize + oy * e.stride * width..][..reach];
-        }
+        let x = &x[first + oy * width..][..reach];
         if e.stride == 1 {
-            for i in 0..reach {
-                products(simd, &d, &s, (i, i), acc);
+            for (i, b) in x.array_windows::<T>().enumerate() {
+                products(simd, &d, i, b, acc);
             }
         } else {
             for i in 0..e.ow {
-                products(simd, &d, &s, (i, i * e.stride), acc);
+                let b: &[S::f32s; T] = x[i * e.stride..][..T].try_into().expect("T values");
+                products(simd, &d, i, b, acc);
             }
         }
     }
 }
 
-/// acc[m][t] += d[m][i]·s[t][j].
+/// acc[m][t] += d[m][i]·b[t].
 #[inline(always)]
 fn products<S: Simd, const M: usize, const T: usize>(
     simd: S,
     d: &[&[S::f32s]; M],
-    s: &[&[S::f32s]; T],
-    (i, j): (usize, usize),
+    i: usize,
+    b: &[S::f32s; T],
     acc: &mut [[S::f32s; T]; M],
 ) {
-    let mut b = [acc[0][0]; T];
-    for t in 0..T {
-        b[t] = s[t][j];
-    }
     for m in 0..M {
         let a = d[m][i];
         for t in 0..T {
@@ -112,23 +126,23 @@ impl WeightGradBody<'_> {
         &mut self,
         simd: S,
         o: usize,
-        first: usize,
-        rows: std::ops::Range<usize>,
+        segment: Segment,
+        rows: Range<usize>,
     ) {
-        let g = self.g;
+        let e = &self.g.e;
         let (x, dy) = (S::as_simd_f32s(self.x).0, S::as_simd_f32s(self.dy).0);
         let sums = S::as_mut_simd_f32s(self.sums).0;
-        let count = g.taps.len();
+        let count = e.taps();
         let mut acc = [[simd.splat_f32s(0.0); T]; M];
         if rows.start > 0 {
             for m in 0..M {
-                acc[m].copy_from_slice(&sums[(o + m) * count + first..][..T]);
+                acc[m].copy_from_slice(&sums[(o + m) * count + segment.tap..][..T]);
             }
         }
-        let last = rows.end == g.e.oh;
-        correlate(simd, g, (x, dy), (o, &g.taps[first..first + T]), rows, &mut acc);
+        let last = rows.end == e.oh;
+        correlate(simd, e, (x, dy), (o, segment.x), rows, &mut acc);
         for m in 0..M {
-            let at = (o + m) * count + first;
+            let at = (o + m) * count + segment.tap;
             if last {
                 for t in 0..T {
                     self.out[at + t] = simd.reduce_sum_f32s(acc[m][t]);
@@ -139,20 +153,30 @@ impl WeightGradBody<'_> {
         }
     }
 
+    /// All segments of `T` taps, with `M` output channels.
     #[inline(always)]
-    fn channels<S: Simd, const M: usize>(&mut self, simd: S, o: usize, rows: std::ops::Range<usize>) {
-        let count = self.g.taps.len();
-        let mut first = 0;
-        while first < count {
-            let taps = (count - first).min(5);
-            match taps {
-                1 => self.tile::<S, M, 1>(simd, o, first, rows.clone()),
-                2 => self.tile::<S, M, 2>(simd, o, first, rows.clone()),
-                3 => self.tile::<S, M, 3>(simd, o, first, rows.clone()),
-                4 => self.tile::<S, M, 4>(simd, o, first, rows.clone()),
-                _ => self.tile::<S, M, 5>(simd, o, first, rows.clone()),
-            }
-            first += taps;
+    fn channels<S: Simd, const M: usize, const T: usize>(&mut self, simd: S, o: usize, rows: &Range<usize>) {
+        let g = self.g;
+        for &segment in g.segments.iter().filter(|segment| segment.taps == T) {
+            self.tile::<S, M, T>(simd, o, segment, rows.clone());
+        }
+    }
+
+    /// All segments of `T` taps, with tiles of `M` output channels, then of one.
+    #[inline(always)]
+    fn segments<S: Simd, const M: usize, const T: usize>(&mut self, simd: S, rows: &Range<usize>) {
+        let outputs = self.g.e.o;
+        let mut o = 0;
+        while o + M <= outputs {
+            self.channels::<S, M, T>(simd, o, rows);
+            o += M;
+        }
+        while o + 2 <= outputs {
+            self.channels::<S, 2, T>(simd, o, rows);
+            o += 2;
+        }
+        if o < outputs {
+            self.channels::<S, 1, T>(simd, o, rows);
         }
     }
 }
@@ -161,24 +185,26 @@ impl WithSimd for WeightGradBody<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let e = self.g.e;
+        let (e, g) = (self.g.e, self.g);
         let mut start = 0;
         while start < e.oh {
-            let rows = start..(start + self.g.strip).min(e.oh);
+            let rows = start..(start + g.strip).min(e.oh);
             start = rows.end;
-            let mut o = 0;
-            while o < e.o {
-                let rest = e.o - o;
-                o += if S::F32_LANES == 16 && rest >= 4 {
-                    self.channels::<S, 4>(simd, o, rows.clone());
-                    4
-                } else if rest >= 2 {
-                    self.channels::<S, 2>(simd, o, rows.clone());
-                    2
-                } else {
-                    self.channels::<S, 1>(simd, o, rows.clone());
-                    1
-                };
+            for taps in 1..=TAPS {
+                if !g.segments.iter().any(|segment| segment.taps == taps) {
+                    continue;
+                }
+                // Twelve sums in registers, or twice as many.
+                match taps {
+                    1 => self.segments::<S, 6, 1>(simd, &rows),
+                    2 => self.segments::<S, 6, 2>(simd, &rows),
+                    3 if S::F32_LANES == 16 => self.segments::<S, 6, 3>(simd, &rows),
+                    3 => self.segments::<S, 4, 3>(simd, &rows),
+                    4 if S::F32_LANES == 16 => self.segments::<S, 6, 4>(simd, &rows),
+                    4 => self.segments::<S, 3, 4>(simd, &rows),
+                    _ if S::F32_LANES == 16 => self.segments::<S, 4, TAPS>(simd, &rows),
+                    _ => self.segments::<S, 2, TAPS>(simd, &rows),
+                }
             }
         }
     }
@@ -189,7 +215,7 @@ impl Step for WeightGrad {
         "convolution weight gradient"
     }
     fn run(&self, room: &mut Room) {
-        let size = self.e.o * self.taps.len();
+        let size = self.e.o * self.e.taps();
         let out = room.memory.write(self.partial, room.block * size..(room.block + 1) * size);
         let level = room.level;
         match self.sums {
