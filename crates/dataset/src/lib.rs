@@ -19,6 +19,7 @@ mod geometry;
 pub mod glyphs;
 mod idx;
 mod images;
+mod journal;
 mod loader;
 mod manifest;
 mod pack;
