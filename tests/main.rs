@@ -8,6 +8,7 @@ mod evaluation;
 mod failures;
 mod house;
 mod networks;
+mod preparing;
 mod public;
 mod real;
 mod refusals;

@@ -25,16 +25,24 @@ pub fn cache(global: &Global) -> anyhow::Result<PathBuf> {
 pub fn prepare(settings: &plan::Dataset, global: &Global, file: &Path) -> anyhow::Result<Prepared> {
     let bar: RefCell<Option<(Stage, ProgressBar)>> = RefCell::new(None);
     let prepared = dataset::prepare(settings, &cache(global)?, &|progress| {
+        if progress.stage == Stage::Wait {
+            if !global.quiet {
+                eprintln!("another process prepares this data set: waiting for it");
+            }
+            return;
+        }
         let mut bar = bar.borrow_mut();
         if bar.as_ref().is_none_or(|(stage, _)| *stage != progress.stage) {
             let label = match progress.stage {
                 Stage::Fingerprint => "reading the source",
-                Stage::Pack => "preparing images",
+                Stage::Recover => "checking what was prepared before",
+                Stage::Wait | Stage::Pack => "preparing images",
             };
-            *bar = Some((
-                progress.stage,
-                progress::bar(global.quiet, progress.total, label, progress.stage == Stage::Fingerprint),
-            ));
+            let new = progress::bar(global.quiet, progress.total, label, progress.stage == Stage::Fingerprint);
+            new.set_position(progress.done);
+            // What an earlier run has done says nothing about the rate.
+            new.reset_eta();
+            *bar = Some((progress.stage, new));
         }
         if let Some((_, bar)) = &*bar {
             bar.set_length(progress.total);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Largest image, in pixels: beyond it lies an attack rather than a photograph.
-const MAX_PIXELS: u64 = 1 << 27;
+pub(crate) const MAX_PIXELS: u64 = 1 << 27;
 
 /// Rows of interleaved channels.
 struct Decoded {

@@ -27,6 +27,17 @@ pub enum DatasetError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// There is no room for the prepared images. What is prepared is kept and gone on from.
+    #[error(
+        "no room to write {}: {source}; what is prepared is kept, and goes on when there is room or in another cache",
+        path.display()
+    )]
+    NoRoom {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A setting does not fit the data, or the other settings.
     #[error("{key}: {reason}")]
     Setting {
@@ -44,6 +55,15 @@ impl DatasetError {
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// A prepared file that could not be written.
+    pub(crate) fn unwritten(path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match source.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => Self::NoRoom { path: path.to_path_buf(), source },
+            _ => Self::io("write", path, source),
+        }
     }
 
     pub(crate) fn setting(key: &'static str, reason: impl Into<String>) -> Self {

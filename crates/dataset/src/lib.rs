@@ -20,6 +20,7 @@ pub mod glyphs;
 mod idx;
 mod imagenet;
 mod images;
+mod journal;
 mod loader;
 mod manifest;
 mod pack;

@@ -1,7 +1,8 @@
 //! Decodes, converts and packs the images of a source, in parallel and in bounded memory.
 //!
 //! A reader thread sends chunks of contents; the workers of the rayon pool turn them into pixels; this thread writes each
-//! image at its place. Every byte of the result depends on the source and the settings only, not on the threads.
+//! image at its place and notes it in the [`Journal`]. Every byte of the result depends on the source and the settings only,
+//! not on the threads nor on how often the work was interrupted.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use crate::{
     Broken, DatasetError, Manifest, Part, Progress, Stage,
     container::{HEADER_BYTES, Placement, header},
     decode,
+    journal::{Hash, Head, Journal},
     manifest::FORMAT_VERSION,
     resize::{Target, convert},
     source::{Feed, Payload, Raw, Survey},
@@ -31,6 +33,10 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// A chunk goes to the workers when it holds so many images or bytes.
 const CHUNK_IMAGES: usize = 512;
 const CHUNK_BYTES: usize = 32 << 20;
+/// So many bytes of pixels are held at a time, or an image for each thread where that is more.
+const PIXEL_BYTES: usize = 64 << 20;
+/// Neighbours are written together up to so many bytes.
+const RUN_BYTES: usize = 4 << 20;
 
 /// What to pack.
 pub(crate) struct Job<'a> {
@@ -47,11 +53,11 @@ pub(crate) struct Job<'a> {
 /// One image, ready to be written.
 struct Done {
     raw: Raw,
-    hash: [u8; 32],
+    hash: Hash,
     sums: Sums,
 }
 
-/// Packs into `folder`, which must exist and be empty.
+/// Packs into `folder`, which must exist; goes on from what an earlier call for the same job has left there.
 pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) -> Result<Manifest, DatasetError> {
     if job.on_broken == OnBroken::Refuse
         && let Some((path, reason)) = job.survey.broken.first()
@@ -62,27 +68,32 @@ pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) ->
     let file = File::options()
         .read(true)
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(false)
         .open(&path)
         .map_err(|error| DatasetError::io("create", &path, error))?;
     let mut packer = Packer {
         job,
+        folder,
         file,
         file_path: &path,
+        journal: None,
         shape: None,
         hashes: vec![None; job.survey.entries.len()],
         sums: Sums::default(),
         broken: job.survey.broken.iter().map(|(path, reason)| broken(job.path, path, reason)).collect(),
     };
+    packer.recover(progress)?;
+    let done: Vec<bool> = packer.hashes.iter().map(Option::is_some).collect();
     let (sender, receiver) = sync_channel(1);
     let (read, packed) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || send_chunks(job.feed, sender));
+        let reader = scope.spawn(move || send_chunks(job.feed, &done, sender));
         let packed = packer.consume(receiver, progress);
         (reader.join(), packed)
     });
     read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     packed?;
-    packer.finish(folder)
+    packer.finish()
 }
 
 fn broken(root: &Path, path: &Path, reason: &str) -> Broken {
@@ -95,10 +106,14 @@ fn refusal(path: &Path, reason: &str) -> DatasetError {
 
 type Chunk = Vec<(usize, Payload)>;
 
-fn send_chunks(feed: &dyn Feed, sender: SyncSender<Chunk>) -> Result<(), DatasetError> {
+/// Sends all images but those that are done.
+fn send_chunks(feed: &dyn Feed, done: &[bool], sender: SyncSender<Chunk>) -> Result<(), DatasetError> {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     feed.run(&mut |position, payload| {
+        if done[position] {
+            return true;
+        }
         bytes += payload.bytes();
         chunk.push((position, payload));
         if chunk.len() < CHUNK_IMAGES && bytes < CHUNK_BYTES {
@@ -131,39 +146,117 @@ fn work(payload: Payload, target: &Target) -> Result<Done, String> {
 
 struct Packer<'a> {
     job: &'a Job<'a>,
+    folder: &'a Path,
     file: File,
     file_path: &'a Path,
+    /// Begun with the first image, whose size it tells.
+    journal: Option<Journal>,
     /// Height and width, known from the first image on.
     shape: Option<(usize, usize)>,
     /// BLAKE3 of each image that was packed.
-    hashes: Vec<Option<[u8; 32]>>,
+    hashes: Vec<Option<Hash>>,
     /// Over the training part.
     sums: Sums,
     broken: Vec<Broken>,
 }
 
 impl Packer<'_> {
+    /// Takes over what an earlier call has written, as far as it has the hashes that were noted.
+    fn recover(&mut self, progress: &dyn Fn(Progress)) -> Result<(), DatasetError> {
+        let failed = |error| DatasetError::io("read", self.file_path, error);
+        let Some((journal, head, noted)) = Journal::open(self.folder) else { return Ok(()) };
+        let Target { channels, side } = self.job.target;
+        let fits = head.entries == self.hashes.len()
+            && head.channels == channels
+            && side.is_none_or(|side| (head.height, head.width) == (side, side))
+            && head
+                .height
+                .checked_mul(head.width)
+                .is_some_and(|pixels| (1..=decode::MAX_PIXELS as usize).contains(&pixels));
+        if !fits {
+            return Ok(());
+        }
+        let bytes = head.channels * head.height * head.width;
+        let first = Placement::new(head.entries, bytes).images;
+        let whole = self.file.metadata().map_err(failed)?.len().saturating_sub(first) / bytes as u64;
+        let noted: Vec<(usize, Hash)> = noted
+            .into_iter()
+            .enumerate()
+            .take_while(|&(position, _)| (position as u64) < whole)
+            .filter_map(|(position, hash)| Some((position, hash?)))
+            .collect();
+        let total = noted.len() as u64;
+        progress(Progress { stage: Stage::Recover, done: 0, total });
+        let mut pixels = Vec::new();
+        for (index, batch) in noted.chunks((PIXEL_BYTES / bytes).max(1)).enumerate() {
+            pixels.resize(batch.len() * bytes, 0);
+            for (image, &(position, _)) in pixels.chunks_exact_mut(bytes).zip(batch) {
+                self.file.seek(SeekFrom::Start(first + (position * bytes) as u64)).map_err(failed)?;
+                self.file.read_exact(image).map_err(failed)?;
+            }
+            let entries = &self.job.survey.entries;
+            let found: Vec<_> = pixels
+                .par_chunks_exact(bytes)
+                .zip(batch)
+                .map(|(image, (position, hash))| {
+                    let sums = || {
+                        if entries[*position].part == Part::Train { Sums::of(image, channels) } else { Sums::default() }
+                    };
+                    (blake3::hash(image).as_bytes() == hash).then(|| (*position, *hash, sums()))
+                })
+                .collect();
+            for (position, hash, sums) in found.into_iter().flatten() {
+                self.hashes[position] = Some(hash);
+                self.sums.add(&sums);
+            }
+            progress(Progress {
+                stage: Stage::Recover,
+                done: ((index + 1) * batch.len()).min(noted.len()) as u64,
+                total,
+            });
+        }
+        self.shape = Some((head.height, head.width));
+        self.journal = Some(journal);
+        Ok(())
+    }
+
     fn consume(&mut self, chunks: Receiver<Chunk>, progress: &dyn Fn(Progress)) -> Result<(), DatasetError> {
         let total = self.hashes.len() as u64;
-        let mut done = 0;
+        let mut done = self.hashes.iter().flatten().count() as u64;
         progress(Progress { stage: Stage::Pack, done, total });
-        for chunk in chunks {
-            let target = self.job.target;
-            done += chunk.len() as u64;
-            let results: Vec<_> =
-                chunk.into_par_iter().map(|(position, payload)| (position, work(payload, &target))).collect();
-            self.write(results)?;
-            progress(Progress { stage: Stage::Pack, done, total });
+        let target = self.job.target;
+        for mut chunk in chunks {
+            while !chunk.is_empty() {
+                let batch: Vec<_> = chunk.drain(..self.batch_images().min(chunk.len())).collect();
+                done += batch.len() as u64;
+                let results: Vec<_> =
+                    batch.into_par_iter().map(|(position, payload)| (position, work(payload, &target))).collect();
+                self.write(results)?;
+                progress(Progress { stage: Stage::Pack, done, total });
+            }
         }
         Ok(())
     }
 
+    /// So many images are turned into pixels at a time.
+    fn batch_images(&self) -> usize {
+        let Target { channels, side } = self.job.target;
+        match side.map(|side| (side, side)).or(self.shape) {
+            Some((height, width)) => {
+                (PIXEL_BYTES / (channels * height * width).max(1)).max(rayon::current_num_threads())
+            }
+            // The first image tells the size of all.
+            None => 1,
+        }
+    }
+
     fn write(&mut self, results: Vec<(usize, Result<Done, String>)>) -> Result<(), DatasetError> {
-        let failed = |error| DatasetError::io("write", self.file_path, error);
+        let failed = |error| DatasetError::unwritten(self.file_path, error);
         let images = self.hashes.len();
         // Neighbours are written together.
         let mut run = Vec::new();
         let mut run_end = 0u64;
+        let mut written = Vec::new();
         for (position, result) in results {
             let entry = &self.job.survey.entries[position];
             let done = match result {
@@ -188,23 +281,35 @@ impl Packer<'_> {
                 ));
             }
             self.hashes[position] = Some(done.hash);
+            written.push((position, done.hash));
             if entry.part == Part::Train {
                 self.sums.add(&done.sums);
             }
             let bytes = done.raw.pixels.len();
             let offset = Placement::new(images, bytes).images + (position * bytes) as u64;
-            if offset != run_end || run.is_empty() {
+            if offset != run_end || run.is_empty() || run.len() >= RUN_BYTES {
                 flush(&mut self.file, &mut run, run_end).map_err(failed)?;
             }
             run.extend_from_slice(&done.raw.pixels);
             run_end = offset + bytes as u64;
         }
-        flush(&mut self.file, &mut run, run_end).map_err(failed)
+        flush(&mut self.file, &mut run, run_end).map_err(failed)?;
+        let Some((height, width)) = self.shape else { return Ok(()) };
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            none => {
+                let head = Head { entries: images, channels: self.job.target.channels, height, width };
+                let begun = Journal::create(self.folder, head)
+                    .map_err(|(path, error)| DatasetError::unwritten(&path, error))?;
+                none.insert(begun)
+            }
+        };
+        journal.add(&written).map_err(|error| DatasetError::unwritten(&journal.path, error))
     }
 
     /// Closes the gaps that broken files left, then writes labels, manifest and header.
-    fn finish(mut self, folder: &Path) -> Result<Manifest, DatasetError> {
-        let failed = |error| DatasetError::io("write", self.file_path, error);
+    fn finish(mut self) -> Result<Manifest, DatasetError> {
+        let failed = |error| DatasetError::unwritten(self.file_path, error);
         let entries = &self.job.survey.entries;
         let Some((height, width)) = self.shape else {
             return Err(DatasetError::file(self.job.path, "holds no image that can be read"));
@@ -254,7 +359,7 @@ impl Packer<'_> {
             ignored_files: self.job.survey.ignored_files,
         };
         let json = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| DatasetError::io("write", &folder.join(MANIFEST), std::io::Error::other(error)))?;
+            .map_err(|error| DatasetError::io("write", &self.folder.join(MANIFEST), std::io::Error::other(error)))?;
         let manifest_hash = blake3::hash(&json).to_hex();
         self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
         self.file.write_all(&header(&manifest, &manifest_hash)).map_err(failed)?;
@@ -262,8 +367,8 @@ impl Packer<'_> {
         self.file.write_all(&labels).map_err(failed)?;
         // On the disk before the entry gets its name: a crash must not leave a whole name on half a file.
         self.file.sync_all().map_err(failed)?;
-        let path = folder.join(MANIFEST);
-        std::fs::write(&path, &json).map_err(|error| DatasetError::io("write", &path, error))?;
+        let path = self.folder.join(MANIFEST);
+        std::fs::write(&path, &json).map_err(|error| DatasetError::unwritten(&path, error))?;
         Ok(manifest)
     }
 

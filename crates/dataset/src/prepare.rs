@@ -1,7 +1,7 @@
 //! From settings to an opened data set: through the cache where it is known, through the packer where not.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     glyphs::{self, Glyphs},
     idx, imagenet,
     images::{self, HoldBack},
+    journal::JOURNAL,
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
     resize::Target,
@@ -36,6 +37,10 @@ pub struct Progress {
 pub enum Stage {
     /// Reading the source's files for their fingerprint; in bytes.
     Fingerprint,
+    /// Waiting for another process that prepares the same.
+    Wait,
+    /// Checking what an interrupted preparation has left; in images.
+    Recover,
     /// Decoding and packing; in images.
     Pack,
 }
@@ -49,7 +54,9 @@ const MAX_GLYPHS: usize = 10_000_000;
 ///
 /// An entry's name is the hash of the source's contents, the settings that shape the images and the format's version. It is
 /// written under another name and renamed when it is whole; of two processes that prepare the same at once, one works and
-/// the other waits. A corrupt entry is prepared anew. `progress` is called from this thread.
+/// the other waits. What a process leaves that is killed, or that runs out of room, is gone on from, and comes to the same
+/// bytes. A corrupt entry is prepared anew. `progress` is called from this thread. Memory does not grow with the size of the
+/// images, only with their number, by about 200 bytes each.
 ///
 /// # Errors
 /// A source that is not there or not what it should be, settings that do not fit it, or a cache that cannot be written.
@@ -62,27 +69,30 @@ pub fn prepare(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) ->
     if let Ok(prepared) = Prepared::open(&entry) {
         return Ok(prepared);
     }
-    let _lock = lock(&cache.join(format!("{key}.lock")))?;
+    let _lock = lock(&cache.join(format!("{key}.lock")), progress)?;
     // Another process may have prepared it while this one waited.
     if let Ok(prepared) = Prepared::open(&entry) {
         return Ok(prepared);
     }
-    // What a killed process left behind: no living one can, since this one holds the lock.
+    if entry.exists() {
+        std::fs::remove_dir_all(&entry).map_err(|error| DatasetError::io("remove", &entry, error))?;
+    }
+    // What a killed process left behind is nobody else's, since this one holds the lock.
     let unfinished = cache.join(format!("{key}.unfinished"));
-    for folder in [&entry, &unfinished] {
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(|error| DatasetError::io("remove", folder, error))?;
+    std::fs::create_dir_all(&unfinished).map_err(|error| DatasetError::io("create", &unfinished, error))?;
+    match build(settings, &identity, &unfinished, progress) {
+        Ok(()) => {}
+        // The source or the settings are at fault, and change before the next attempt: this cannot be gone on from.
+        Err(error @ (DatasetError::File { .. } | DatasetError::Setting { .. })) => {
+            // The first error is the one to tell.
+            let _ = std::fs::remove_dir_all(&unfinished);
+            return Err(error);
         }
+        Err(error) => return Err(error),
     }
-    std::fs::create_dir(&unfinished).map_err(|error| DatasetError::io("create", &unfinished, error))?;
-    let packed = build(settings, &identity, &unfinished, progress).and_then(|()| {
-        std::fs::rename(&unfinished, &entry).map_err(|error| DatasetError::io("rename", &unfinished, error))
-    });
-    if let Err(error) = packed {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_dir_all(&unfinished);
-        return Err(error);
-    }
+    std::fs::rename(&unfinished, &entry).map_err(|error| DatasetError::io("rename", &unfinished, error))?;
+    // Only now, so that there is no moment at which the work of hours has no journal. It does no harm where it stays.
+    let _ = std::fs::remove_file(entry.join(JOURNAL));
     Prepared::open(&entry)
 }
 
@@ -98,13 +108,18 @@ pub fn find(settings: &Dataset, cache: &Path) -> Result<Option<Prepared>, Datase
 }
 
 /// Takes the file lock at `path`; it is released when the file is closed, also by the death of the process.
-fn lock(path: &Path) -> Result<File, DatasetError> {
+fn lock(path: &Path, progress: &dyn Fn(Progress)) -> Result<File, DatasetError> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)
         .map_err(|error| DatasetError::io("create", path, error))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => progress(Progress { stage: Stage::Wait, done: 0, total: 0 }),
+        Err(TryLockError::Error(error)) => return Err(DatasetError::io("lock", path, error)),
+    }
     file.lock().map_err(|error| DatasetError::io("lock", path, error))?;
     Ok(file)
 }

@@ -8,6 +8,7 @@ mod images;
 mod loader;
 mod preprocess;
 mod real;
+mod resume;
 
 use std::path::{Path, PathBuf};
 
