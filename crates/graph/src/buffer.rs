@@ -54,6 +54,13 @@ impl Buffer {
     }
 }
 
+/// Equal values, wherever they are.
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl Default for Buffer {
     fn default() -> Self {
         Self::new(0)

@@ -40,8 +40,17 @@ pub struct Parameter {
     pub fan_in: usize,
     /// Outputs that one input feeds (times the kernel's size).
     pub fan_out: usize,
-    /// Momentum; for Adam both moments.
+    /// Momentum; for Adam both moments; last the average, if there is one.
     pub moments: Vec<State>,
+    /// Exponential moving average of the values, which is evaluated and kept in their place.
+    pub average: Option<State>,
+}
+
+impl Parameter {
+    /// What evaluations use and weights files hold: the average, or the values where there is none.
+    pub fn evaluated(&self) -> &State {
+        self.average.as_ref().unwrap_or(&self.values)
+    }
 }
 
 /// Everything of a network that outlives a step. Shared by its training and evaluation graphs.
@@ -75,14 +84,22 @@ pub struct Batch {
 impl Variables {
     /// Zeroed states for a network and an optimizer; memory is taken at first use.
     pub fn new(network: &Network, optimizer: Optimizer) -> Self {
-        let moments = rule(optimizer, false, false).moments();
+        let moments = rule(optimizer, false, false, false).moments();
         let mut parameters = Vec::new();
         let mut running = Vec::new();
         let mut parameter = |layer: &str, suffix: &str, shape: &[usize], role, fan_in, fan_out| {
             let name = format!("{layer}.{suffix}");
             let moments = (0..moments).map(|i| State::new(format!("{name}.moment{}", i + 1), shape)).collect();
             let values = State::new(name, shape);
-            parameters.push(Parameter { values, role, layer: layer.to_owned(), fan_in, fan_out, moments });
+            parameters.push(Parameter {
+                values,
+                role,
+                layer: layer.to_owned(),
+                fan_in,
+                fan_out,
+                moments,
+                average: None,
+            });
         };
         for layer in &network.layers {
             match &layer.kind {
@@ -129,6 +146,19 @@ impl Variables {
         }
     }
 
+    /// [`Self::new`] for these settings of training, with averages if they are asked for.
+    pub fn for_training(network: &Network, train: &Train) -> Self {
+        let mut variables = Self::new(network, train.optimizer);
+        if train.average_decay.is_some() {
+            for parameter in &mut variables.parameters {
+                let average = State::new(format!("{}.average", parameter.values.name()), parameter.values.shape());
+                parameter.moments.push(average.clone());
+                parameter.average = Some(average);
+            }
+        }
+        variables
+    }
+
     /// Every state that a checkpoint must hold: parameters, running statistics, moments.
     pub fn persistent(&self) -> impl Iterator<Item = &State> {
         let values = self.parameters.iter().map(|p| &p.values);
@@ -160,7 +190,7 @@ impl Variables {
         for layer in &self.network.layers {
             let mut next = |build: &mut Builder| {
                 let parameter = parameters.next().expect("variables were made for this network");
-                build.source(&parameter.values)
+                build.source(if training { &parameter.values } else { parameter.evaluated() })
             };
             x = match &layer.kind {
                 LayerKind::Convolution { attributes, .. } => {
@@ -228,7 +258,8 @@ impl Variables {
             let decays = train.decay == Decay::All || parameter.role == Role::Weight;
             let moments: Vec<Value> = parameter.moments.iter().map(|m| build.source(m)).collect();
             let inputs: Vec<&Value> = [value, gradient, &hyper].into_iter().chain(&moments).chain(&clip).collect();
-            build.add(Operator::Update(rule(train.optimizer, train.nesterov, decays)), &inputs);
+            let rule = rule(train.optimizer, train.nesterov, decays, parameter.average.is_some());
+            build.add(Operator::Update(rule), &inputs);
         }
         (graph, batch)
     }
@@ -255,13 +286,16 @@ impl Variables {
         hyper[update::CORRECTION1] = (1.0 - train.momentum.powf(step as f64)) as f32;
         hyper[update::CORRECTION2] = (1.0 - train.beta2.powf(step as f64)) as f32;
         hyper[update::CLIP_NORM] = train.gradient_clip.unwrap_or(f64::INFINITY) as f32;
+        // At first the mean of few steps, so that the start is forgotten soon.
+        let warm = (step as f64 - 1.0) / (step as f64 + 9.0);
+        hyper[update::AVERAGE_DECAY] = train.average_decay.unwrap_or(0.0).min(warm) as f32;
     }
 }
 
-fn rule(optimizer: Optimizer, nesterov: bool, decay: bool) -> Rule {
+fn rule(optimizer: Optimizer, nesterov: bool, decay: bool, average: bool) -> Rule {
     match optimizer {
-        Optimizer::Sgd => Rule::Sgd { nesterov, decay },
-        Optimizer::Adam => Rule::Adam { decoupled: false, decay },
-        Optimizer::Adamw => Rule::Adam { decoupled: true, decay },
+        Optimizer::Sgd => Rule::Sgd { nesterov, decay, average },
+        Optimizer::Adam => Rule::Adam { decoupled: false, decay, average },
+        Optimizer::Adamw => Rule::Adam { decoupled: true, decay, average },
     }
 }

@@ -150,6 +150,9 @@ fn train(train: &Train) -> Result<(), Violation> {
     if let Some(clip) = train.gradient_clip {
         above("train.gradient_clip", clip, 0.0)?;
     }
+    if let Some(decay) = train.average_decay {
+        below("train.average_decay", decay, 1.0)?;
+    }
     Violation::unless(
         train.initial_weights.as_ref().is_none_or(|path| !path.as_os_str().is_empty()),
         "train.initial_weights",

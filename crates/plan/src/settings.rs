@@ -331,6 +331,11 @@ pub struct Train {
     pub label_smoothing: f64,
     /// Largest norm of the whole gradient; larger ones are scaled down to it.
     pub gradient_clip: Option<f64>,
+    /// Share δ in [0, 1) of the old average in the exponential moving average of all parameters, a ← δa + (1 − δ)w after each step
+    /// (Polyak & Juditsky 1992), which is then what is validated, tested and kept. Starts as the mean of the first steps. Statistics
+    /// of batch normalization are not averaged again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_decay: Option<f64>,
     /// Arithmetic of the training step.
     pub precision: Precision,
     /// Weights to start from instead of random ones: a safetensors file of this program, or of torchvision's AlexNet. Names and
@@ -358,6 +363,7 @@ impl Default for Train {
             schedule: crate::Schedule::default(),
             label_smoothing: 0.0,
             gradient_clip: None,
+            average_decay: None,
             precision: Precision::default(),
             initial_weights: None,
             initial_weights_skip: Vec::new(),

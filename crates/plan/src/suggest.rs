@@ -1,13 +1,19 @@
 //! "did you mean".
 
-use std::sync::LazyLock;
+use std::{path::PathBuf, sync::LazyLock};
 
-use crate::Settings;
+use crate::{Settings, settings::ResizedCrop};
 
 /// Key paths of all settings, such as `train.weight_decay`.
 static LEAVES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut leaves = Vec::new();
-    if let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(Settings::default()) {
+    // What is left out of the canonical form where it is not set is a key all the same.
+    let mut settings = Settings::default();
+    settings.augment.resized_crop = Some(ResizedCrop::default());
+    settings.train.average_decay = Some(0.0);
+    settings.train.initial_weights = Some(PathBuf::new());
+    settings.train.initial_weights_skip = vec![String::new()];
+    if let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(settings) {
         for (section, keys) in sections {
             if let serde_json::Value::Object(keys) = keys {
                 leaves.extend(keys.into_iter().map(|(key, _)| format!("{section}.{key}")));

@@ -42,7 +42,7 @@ pub struct Measured {
 pub fn measure(network: &Network, settings: &Settings, threads: usize, forward: bool, steps: Option<u32>) -> Measured {
     let workspace = Workspace::new(threads);
     let fma_peak_gflop_per_s = fma_peak(&mut workspace.borrow_mut()) / 1e9;
-    let variables = Variables::new(network, settings.train.optimizer);
+    let variables = Variables::for_training(network, &settings.train);
     initialize(&variables, &settings.model, 0);
     let size = settings.train.batch_size;
     let (mut graph, batch) = if forward {

@@ -67,7 +67,7 @@ impl Memory {
 /// Plans the memory of training `network` without allocating any of it. `train.batch_size` and
 /// `train.evaluation_batch_size` are taken as they are.
 pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
-    let variables = Variables::new(network, train.optimizer);
+    let variables = Variables::for_training(network, train);
     let (mut step, batch) = variables.training_graph(train.batch_size, train);
     step.compile(Autograd, ());
     let (evaluation, evaluated) = variables.evaluation_graph(train.evaluation_batch_size);

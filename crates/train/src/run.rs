@@ -131,7 +131,7 @@ pub fn run(
     let train = &train;
     let memory_bytes = memory(&network, train, threads).total_bytes();
 
-    let variables = Variables::new(&network, train.optimizer);
+    let variables = Variables::for_training(&network, train);
     let identity = trial.identity(&prepared.manifest().fingerprint);
     let resumed = match &options.folder {
         Some(folder) => checkpoint::load(folder, &variables, &identity)?,

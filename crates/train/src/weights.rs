@@ -44,7 +44,7 @@ pub(crate) fn write(
 ) -> Result<(), TrainError> {
     let guards: Vec<_> = states.iter().map(|state| state.read()).collect();
     let views = states.iter().zip(&guards).map(|(state, values)| {
-        let bytes = bytemuck::cast_slice(&values);
+        let bytes = bytemuck::cast_slice(values);
         let view = TensorView::new(Dtype::F32, state.shape().to_vec(), bytes).expect("a state has its shape's size");
         (names.name(state.name()), view)
     });
@@ -92,7 +92,7 @@ pub(crate) fn read(path: &Path, states: &[&State]) -> Result<HashMap<String, Str
 
 /// Parameters and running statistics: what inference needs.
 pub(crate) fn inference(variables: &Variables) -> Vec<&State> {
-    variables.parameters.iter().map(|p| &p.values).chain(&variables.running).collect()
+    variables.parameters.iter().map(|p| p.evaluated()).chain(&variables.running).collect()
 }
 
 /// Writes the weights that inference needs, with their card.

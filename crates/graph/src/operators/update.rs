@@ -1,13 +1,13 @@
 //! The optimizer's step, in place.
 //!
 //! Hyperparameters are an input, not attributes: one compiled graph serves every λ and learning rate. Inputs of
-//! [`super::Operator::Update`]: parameter, gradient, hyper [[`HYPER`]], the moments of the rule, and, if the gradient
-//! is clipped, the factor \[1\].
+//! [`super::Operator::Update`]: parameter, gradient, hyper [[`HYPER`]], the moments of the rule (the last of them the average
+//! of the parameter, if it is averaged), and, if the gradient is clipped, the factor \[1\].
 
 use super::Real;
 
 /// Number of values in the hyperparameter input; the constants below are positions in it.
-pub const HYPER: usize = 8;
+pub const HYPER: usize = 9;
 /// η.
 pub const LEARNING_RATE: usize = 0;
 /// λ.
@@ -24,6 +24,8 @@ pub const CORRECTION1: usize = 5;
 pub const CORRECTION2: usize = 6;
 /// Largest norm of the whole gradient.
 pub const CLIP_NORM: usize = 7;
+/// Share of the old average of a parameter in its new one.
+pub const AVERAGE_DECAY: usize = 8;
 
 /// Which step an update takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Rule {
         nesterov: bool,
         /// Whether λ applies.
         decay: bool,
+        /// Whether an average a ← δa + (1 − δ)w of the new weights is kept (Polyak & Juditsky 1992).
+        average: bool,
     },
     /// m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; w ← w − η·m̂ / (√ŝ + ε).
     Adam {
@@ -41,23 +45,30 @@ pub enum Rule {
         decoupled: bool,
         /// Whether λ applies.
         decay: bool,
+        /// Whether an average of the new weights is kept, as with SGD.
+        average: bool,
     },
 }
 
 impl Rule {
-    /// Number of moment states per parameter.
+    /// Number of moment states per parameter, the average included.
     pub fn moments(self) -> usize {
+        self.writes().len() - 1
+    }
+
+    /// Whether an average of the weights is kept.
+    pub fn averages(self) -> bool {
         match self {
-            Self::Sgd { .. } => 1,
-            Self::Adam { .. } => 2,
+            Self::Sgd { average, .. } | Self::Adam { average, .. } => average,
         }
     }
 
     /// Input positions of the parameter and its moments.
     pub(crate) fn writes(self) -> &'static [usize] {
         match self {
-            Self::Sgd { .. } => &[0, 3],
-            Self::Adam { .. } => &[0, 3, 4],
+            Self::Sgd { average: false, .. } => &[0, 3],
+            Self::Sgd { average: true, .. } | Self::Adam { average: false, .. } => &[0, 3, 4],
+            Self::Adam { average: true, .. } => &[0, 3, 4, 5],
         }
     }
 
@@ -66,8 +77,8 @@ impl Rule {
         let (w, g, hyper) = (x[0], x[1], x[2]);
         let clip = x.get(3 + self.moments()).map_or(T::one(), |factor| factor[0]);
         let (rate, momentum) = (hyper[LEARNING_RATE], hyper[MOMENTUM]);
-        match self {
-            Self::Sgd { nesterov, decay } => {
+        let mut new = match self {
+            Self::Sgd { nesterov, decay, .. } => {
                 let lambda = if decay { hyper[WEIGHT_DECAY] } else { T::zero() };
                 let g: Vec<T> = w.iter().zip(g).map(|(&w, &g)| g * clip + lambda * w).collect();
                 let v: Vec<T> = x[3].iter().zip(&g).map(|(&v, &g)| momentum * v + g).collect();
@@ -75,7 +86,7 @@ impl Rule {
                 let w = (0..w.len()).map(|i| w[i] - rate * stepped(i)).collect();
                 vec![(0, w), (3, v)]
             }
-            Self::Adam { decoupled, decay } => {
+            Self::Adam { decoupled, decay, .. } => {
                 let lambda = if decay { hyper[WEIGHT_DECAY] } else { T::zero() };
                 let beta2 = hyper[BETA2];
                 let (joined, shrink) =
@@ -91,7 +102,14 @@ impl Rule {
                     .collect();
                 vec![(0, w), (3, m), (4, s)]
             }
+        };
+        if self.averages() {
+            let (position, kept) = (2 + self.moments(), hyper[AVERAGE_DECAY]);
+            let blend = |(&a, &w): (&T, &T)| kept * a + (T::one() - kept) * w;
+            let average = x[position].iter().zip(&new[0].1).map(blend).collect();
+            new.push((position, average));
         }
+        new
     }
 }
 

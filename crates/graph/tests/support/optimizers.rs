@@ -33,9 +33,9 @@ pub fn check_all(machine: &mut impl Machine) -> f64 {
         };
         assert_eq!(number(case, "eps"), 1e-8, "{name}: the program's ε");
         let rule = match optimizer {
-            Optimizer::Sgd => Rule::Sgd { nesterov, decay: true },
-            Optimizer::Adam => Rule::Adam { decoupled: false, decay: true },
-            Optimizer::Adamw => Rule::Adam { decoupled: true, decay: true },
+            Optimizer::Sgd => Rule::Sgd { nesterov, decay: true, average: false },
+            Optimizer::Adam => Rule::Adam { decoupled: false, decay: true, average: false },
+            Optimizer::Adamw => Rule::Adam { decoupled: true, decay: true, average: false },
         };
         // Any network will do: only its hyperparameters are used.
         let network = Network::new(&Model::default(), [1, 28, 28], 10).expect("LeNet-5");

@@ -221,6 +221,15 @@ dispatch! {
     }
 }
 
+dispatch! {
+    /// a ← kept·a + (1 − kept)·w.
+    fn blend(a: &mut [f32], w: &[f32], kept: f32) {
+        for (a, w) in a.iter_mut().zip(w) {
+            *a = kept * *a + (1.0 - kept) * w;
+        }
+    }
+}
+
 /// Factors of one Adam step that all parameters share.
 #[derive(Clone, Copy)]
 pub(crate) struct Adam {

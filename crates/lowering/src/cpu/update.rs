@@ -2,7 +2,9 @@
 
 use graph::operators::{
     Rule,
-    update::{BETA2, CLIP_NORM, CORRECTION1, CORRECTION2, EPSILON, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY},
+    update::{
+        AVERAGE_DECAY, BETA2, CLIP_NORM, CORRECTION1, CORRECTION2, EPSILON, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY,
+    },
 };
 
 use super::{
@@ -41,12 +43,12 @@ pub(super) fn apply(rule: Rule, x: &[Slot], memory: &Memory, range: std::ops::Ra
     let w = memory.write(x[0], range.clone());
     let first = memory.write(x[3], range.clone());
     match rule {
-        Rule::Sgd { nesterov, decay } => {
+        Rule::Sgd { nesterov, decay, .. } => {
             let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
             let factors = simd::Sgd { rate: hyper[LEARNING_RATE], momentum: hyper[MOMENTUM], lambda, clip, nesterov };
             simd::sgd(w, g, first, factors);
         }
-        Rule::Adam { decoupled, decay } => {
+        Rule::Adam { decoupled, decay, .. } => {
             let lambda = if decay { hyper[WEIGHT_DECAY] } else { 0.0 };
             let (joined, shrink) = if decoupled { (0.0, 1.0 - hyper[LEARNING_RATE] * lambda) } else { (lambda, 1.0) };
             let factors = simd::Adam {
@@ -60,8 +62,11 @@ pub(super) fn apply(rule: Rule, x: &[Slot], memory: &Memory, range: std::ops::Ra
                 shrink,
                 clip,
             };
-            simd::adam(w, g, first, memory.write(x[4], range), factors);
+            simd::adam(w, g, first, memory.write(x[4], range.clone()), factors);
         }
+    }
+    if rule.averages() {
+        simd::blend(memory.write(x[2 + rule.moments()], range), w, hyper[AVERAGE_DECAY]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The CPU lowering judged by PyTorch and by the reference.
 
+mod average;
 mod dropout;
 mod golden;
 mod memory;

@@ -114,7 +114,10 @@ fn kernels_without_gemm() {
         let loss = build.add(Operator::CrossEntropy, &[&flat, &flat]);
         let gradient = build.add(Operator::Gradient, &[&loss, &xv]);
         let clip = build.add(Operator::ClipFactor, &[&gradient, &hv]);
-        build.add(Operator::Update(Rule::Sgd { nesterov: true, decay: true }), &[&wv, &gradient, &hv, &vv, &clip]);
+        build.add(
+            Operator::Update(Rule::Sgd { nesterov: true, decay: true, average: false }),
+            &[&wv, &gradient, &hv, &vv, &clip],
+        );
         build.store(&flat, &y);
         graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads))), ());
         for _ in 0..2 {

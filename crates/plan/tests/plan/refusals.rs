@@ -96,6 +96,7 @@ fn ranges() {
     );
     check("[train]\nmomentum = 1.0", "x.toml:2: train.momentum: must be ≥ 0 and below 1, got 1");
     check("[train]\nlabel_smoothing = 1", "x.toml:2: train.label_smoothing: must be ≥ 0 and below 1, got 1");
+    check("[train]\naverage_decay = 1.0", "x.toml:2: train.average_decay: must be ≥ 0 and below 1, got 1");
     check("[train]\ngradient_clip = 0", "x.toml:2: train.gradient_clip: must be > 0, got 0");
     check("[model]\ndropout = 1.0", "x.toml:2: model.dropout: must be ≥ 0 and below 1, got 1");
     check("[model]\ntowers = 3", "x.toml:2: model.towers: must be 1 or 2, got 3");
