@@ -360,24 +360,27 @@ fn tile<S: Simd, const M: usize, const P: usize>(
     } else {
         accumulate(simd, p, (run(t.common), t.x), (x, w), &mut acc);
     }
-    if P > 1 {
-        for i in 0..P {
-            if t.extra[i].0 == t.extra[i].1 {
-                continue;
-            }
-            let mut single = [[acc[0][0]; 1]; M];
-            for m in 0..M {
-                single[m][0] = acc[m][i];
-            }
-            accumulate(simd, p, (run(t.extra[i]), t.x + i as u32), (x, w), &mut single);
-            for m in 0..M {
-                acc[m][i] = single[m][0];
-            }
-        }
-    }
+    // Loops over many registers are not unrolled, and an array addressed by a variable does not stay in registers while it
+    // is summed up: store a copy.
+    let acc = if M * P > 12 { std::hint::black_box(acc) } else { acc };
     for m in 0..M {
         for i in 0..P {
             y[m * p.y_plane + t.y as usize + i * p.y_step] = acc[m][i];
+        }
+    }
+    // In y, for the same reason.
+    for i in 0..if P > 1 { P } else { 0 } {
+        if t.extra[i].0 == t.extra[i].1 {
+            continue;
+        }
+        let at = t.y as usize + i * p.y_step;
+        let mut single = [[simd.splat_f32s(0.0); 1]; M];
+        for m in 0..M {
+            single[m][0] = y[m * p.y_plane + at];
+        }
+        accumulate(simd, p, (run(t.extra[i]), t.x + i as u32), (x, w), &mut single);
+        for m in 0..M {
+            y[m * p.y_plane + at] = single[m][0];
         }
     }
 }

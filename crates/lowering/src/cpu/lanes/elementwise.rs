@@ -221,3 +221,39 @@ impl Step for ChannelSum {
         Room::vectorize(level, Sums { x, out });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::vector::{Level, level, run_at},
+        *,
+    };
+
+    fn activated(level: Level, kind: Activation, x: &[f32]) -> Vec<f32> {
+        let mut out = x.to_vec();
+        run_at(level, Body { operation: Operation::Activation(kind), other: &[], out: &mut out });
+        out
+    }
+
+    #[test]
+    fn activations_are_within_a_few_ulp() {
+        let x: Vec<f32> = (-160_000..160_000).map(|i| i as f32 * 1e-4).collect();
+        for level in [Level::Portable, Level::PortableWide, level()] {
+            for (x, y) in x.iter().zip(activated(level, Activation::Tanh, &x)) {
+                let exact = f64::from(*x).tanh();
+                let error = (f64::from(y) - exact).abs();
+                assert!(error <= 4e-7 * exact.abs() && y.abs() <= 1.0, "{level:?}: tanh({x}) = {y}");
+            }
+            for (x, y) in x.iter().zip(activated(level, Activation::Sigmoid, &x)) {
+                let exact = 1.0 / (1.0 + (-f64::from(*x)).exp());
+                assert!((f64::from(y) - exact).abs() <= 3e-7, "{level:?}: sigmoid({x}) = {y}");
+            }
+            let mut special = [0.0; 16];
+            special[..4].copy_from_slice(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -3.0]);
+            let tanh = activated(level, Activation::Tanh, &special);
+            assert!(tanh[0] > 0.999_999 && tanh[1] < -0.999_999 && tanh[2].is_nan() && tanh[4] == 0.0, "{tanh:?}");
+            let relu = activated(level, Activation::Relu, &special);
+            assert!(relu[0] == f32::INFINITY && relu[1] == 0.0 && relu[2].is_nan() && relu[3] == 0.0, "{relu:?}");
+        }
+    }
+}

@@ -194,13 +194,12 @@ impl WithSimd for WeightGradBody<'_> {
                 if !g.segments.iter().any(|segment| segment.taps == taps) {
                     continue;
                 }
-                // Twelve sums in registers, or twice as many.
+                // Twelve sums in registers, or more where there are more.
                 match taps {
                     1 => self.segments::<S, 6, 1>(simd, &rows),
                     2 => self.segments::<S, 6, 2>(simd, &rows),
                     3 if S::F32_LANES == 16 => self.segments::<S, 6, 3>(simd, &rows),
                     3 => self.segments::<S, 4, 3>(simd, &rows),
-                    4 if S::F32_LANES == 16 => self.segments::<S, 6, 4>(simd, &rows),
                     4 => self.segments::<S, 3, 4>(simd, &rows),
                     _ if S::F32_LANES == 16 => self.segments::<S, 4, TAPS>(simd, &rows),
                     _ => self.segments::<S, 2, TAPS>(simd, &rows),
