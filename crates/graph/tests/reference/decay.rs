@@ -37,7 +37,7 @@ impl Training {
         let samples = [sample(3, 28 * 28), sample(8, 28 * 28)];
         let images: Vec<f32> = samples.iter().flat_map(|(_, pixels)| pixels.iter().copied()).collect();
         let targets: Vec<f32> =
-            samples.iter().flat_map(|(label, _)| (0..10).map(|class| f32::from(class == *label as usize))).collect();
+            samples.iter().flat_map(|(label, _)| (0..10).map(|class| f32::from(class == *label))).collect();
         machine.set(&batch.images, &images);
         machine.set(&batch.targets, &targets);
         let mut before = Vec::new();
