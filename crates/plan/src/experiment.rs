@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::document::{self, Entry, Node, Place, Table, Value, quoted};
 use crate::overrides::{self, OverrideError, SECTIONS};
 use crate::search::{SweepError, SweepNodes, overlap};
+use crate::space::Sampler;
 use crate::trial::canonical_text;
 use crate::{Location, PlanError, Settings, Sweep, Trial, Violation, deserialize, suggest};
 
@@ -32,6 +33,8 @@ pub struct Experiment {
     pub variants: Vec<Variant>,
     /// `[sweep]`.
     pub sweep: Sweep,
+    /// `[sweep.sampler]`.
+    pub sampler: Option<Sampler>,
     configurations: Vec<Configuration>,
 }
 
@@ -94,36 +97,39 @@ impl Experiment {
         reader.experiment(&root)
     }
 
-    /// The trials in their order: variants, then the grid (its first key changes slowest), then lists that move together, then seeds.
+    /// The trials in their order: variants, then the grid (its first key changes slowest), then lists that move together and what a
+    /// sampler draws, then seeds.
     pub fn trials(&self) -> Vec<Trial> {
-        let seeds = &self.seeds;
-        let trial = |configuration: &Configuration, seed: u64| Trial {
-            variant: configuration.variant.clone(),
-            seed,
-            settings: configuration.settings.clone(),
-            assignments: configuration.assignments.clone(),
+        self.configurations.iter().flat_map(|configuration| configuration.trials(&self.seeds)).collect()
+    }
+}
+
+impl Configuration {
+    fn trials(&self, seeds: &[u64]) -> Vec<Trial> {
+        let trial = |seed: &u64| Trial {
+            variant: self.variant.clone(),
+            seed: *seed,
+            settings: self.settings.clone(),
+            assignments: self.assignments.clone(),
             initial_weights_hash: None,
         };
-        self.configurations
-            .iter()
-            .flat_map(|configuration| seeds.iter().map(move |seed| trial(configuration, *seed)))
-            .collect()
+        seeds.iter().map(trial).collect()
     }
 }
 
 /// A variant, or the experiment itself where there are none, on the way to its configurations.
-struct Branch<'a> {
-    variant: Option<&'a Entry>,
+pub(crate) struct Branch<'a> {
+    pub variant: Option<&'a Entry>,
     /// Where errors in `own` and `own_sweep` stand: empty, or `variants.NAME.`.
     prefix: String,
     own: Table,
     merged: Table,
     own_sweep: SweepNodes,
-    sweep: SweepNodes,
+    pub sweep: SweepNodes,
 }
 
 /// Reads one file and words its errors.
-struct FileReader {
+pub(crate) struct FileReader {
     path: PathBuf,
 }
 
@@ -136,7 +142,7 @@ impl FileReader {
         }
     }
 
-    fn fail(&self, place: Option<Place>, key: impl Into<String>, message: impl Into<String>) -> PlanError {
+    pub(crate) fn fail(&self, place: Option<Place>, key: impl Into<String>, message: impl Into<String>) -> PlanError {
         PlanError::Key { location: self.location(place), key: key.into(), message: message.into() }
     }
 
@@ -161,11 +167,18 @@ impl FileReader {
         let base = sections(root);
         let settings = self.settings(&base, "")?;
         let sweep = match root.get("sweep") {
-            Some(node) => SweepNodes::read(node).map_err(|error| self.sweep_error("", error))?,
+            Some(node) => SweepNodes::read(node, false).map_err(|error| self.sweep_error("", error))?,
             None => SweepNodes::default(),
         };
+        let sampler = self.sampler(root)?;
         self.check_axes(&sweep, "")?;
-        let branches = self.branches(root, &base, &sweep)?;
+        let mut branches = self.branches(root, &base, &sweep)?;
+        self.check_spaces(root, sampler.as_ref(), &branches)?;
+        if let Some(sampler) = &sampler {
+            for branch in &mut branches {
+                branch.sweep = std::mem::take(&mut branch.sweep).drawn(sampler);
+            }
+        }
         self.check_count(root, &branches, seeds.len())?;
 
         let mut experiment = Experiment {
@@ -175,6 +188,7 @@ impl FileReader {
             settings,
             variants: Vec::new(),
             sweep: sweep.public(),
+            sampler,
             configurations: Vec::new(),
         };
         let mut seen = HashMap::new();
@@ -337,7 +351,7 @@ impl FileReader {
         }
         self.settings(&own, &prefix)?;
         let own_sweep = match table.get("sweep") {
-            Some(node) => SweepNodes::read(node).map_err(|error| self.sweep_error(&prefix, error))?,
+            Some(node) => SweepNodes::read(node, true).map_err(|error| self.sweep_error(&prefix, error))?,
             None => SweepNodes::default(),
         };
         let merged = base.overlaid(&own);

@@ -25,7 +25,9 @@ mod resolve;
 pub mod schedule;
 mod search;
 pub mod settings;
+mod space;
 mod suggest;
+mod sweeping;
 mod trial;
 
 pub use check::Violation;
@@ -37,4 +39,5 @@ pub use settings::{
     Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, OnBroken,
     Optimizer, Precision, ResizedCrop, Settings, Source, Stem, Train,
 };
+pub use space::{Distribution, Parameter, Sampler, SamplerKind};
 pub use trial::Trial;

@@ -60,7 +60,7 @@ fn withdraw_from_sweep(table: &mut Table, key: &str) {
         });
         axes.entries.is_empty()
     };
-    for name in ["grid", "zip"] {
+    for name in ["grid", "zip", "space"] {
         let emptied = match sweep.get_mut(name).map(|node| &mut node.value) {
             Some(Value::Table(axes)) => withdraw(axes),
             Some(Value::Array(groups)) => {
@@ -74,6 +74,10 @@ fn withdraw_from_sweep(table: &mut Table, key: &str) {
         };
         if emptied {
             sweep.remove(name);
+            if name == "space" {
+                // There is nothing left to draw.
+                sweep.remove("sampler");
+            }
         }
     }
 }
@@ -92,7 +96,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// A key path as TOML writes it. Shells eat quotes, so what follows `sweep.grid` or `sweep.zip` is one key, quoted or not.
+/// A key path as TOML writes it. Shells eat quotes, so what follows `sweep.grid`, `sweep.zip` or `sweep.space` is one key, quoted or not.
 fn key_path(key: &str) -> Result<Vec<String>, OverrideError> {
     let mut path = Vec::new();
     let parsed = document::parse(&format!("{key} = 0")).ok();
@@ -106,7 +110,7 @@ fn key_path(key: &str) -> Result<Vec<String>, OverrideError> {
     }
     let axes = path
         .windows(2)
-        .position(|pair| pair[0] == "sweep" && matches!(pair[1].as_str(), "grid" | "zip"))
+        .position(|pair| pair[0] == "sweep" && matches!(pair[1].as_str(), "grid" | "zip" | "space"))
         .map(|at| at + 2);
     if let Some(start) = axes.filter(|start| *start < path.len()) {
         let joined = path[start..].join(".");
@@ -150,7 +154,7 @@ pub(crate) fn flatten_sweeps(root: &mut Table) -> Result<(), (String, Place)> {
 
 fn flatten_sweep(table: &mut Table, name: &str) -> Result<(), (String, Place)> {
     let Some(Value::Table(sweep)) = table.get_mut("sweep").map(|node| &mut node.value) else { return Ok(()) };
-    for kind in ["grid", "zip"] {
+    for kind in ["grid", "zip", "space"] {
         let whole = format!("{name}.{kind}");
         match sweep.get_mut(kind).map(|node| &mut node.value) {
             Some(Value::Table(axes)) => flatten_axes(axes, &whole)?,
@@ -167,12 +171,17 @@ fn flatten_sweep(table: &mut Table, name: &str) -> Result<(), (String, Place)> {
     Ok(())
 }
 
+/// Whether a table stands for values rather than for keys.
+fn is_leaf(table: &Table) -> bool {
+    crate::search::is_generator(table) || crate::space::is_distribution(table)
+}
+
 fn flatten_axes(axes: &mut Table, name: &str) -> Result<(), (String, Place)> {
     let mut flat = Table::default();
     let mut open: Vec<_> = std::mem::take(&mut axes.entries).into_iter().rev().collect();
     while let Some(mut entry) = open.pop() {
         match entry.node.value {
-            Value::Table(inner) if !crate::search::is_generator(&inner) && !inner.entries.is_empty() => {
+            Value::Table(inner) if !is_leaf(&inner) && !inner.entries.is_empty() => {
                 open.extend(inner.entries.into_iter().rev().map(|mut below| {
                     below.key = format!("{}.{}", entry.key, below.key);
                     below

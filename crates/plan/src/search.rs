@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::document::{Entry, Node, Place, Table, Value, quoted};
+use crate::space::{self, Parameter, ParameterNodes, Sampler};
 use crate::{schedule, suggest};
 
 /// `[sweep]` as it was read, generators written out.
@@ -12,6 +13,8 @@ pub struct Sweep {
     pub grid: Vec<Axis>,
     /// `[sweep.zip]`, or each of `[[sweep.zip]]`: the axes of a group move together. Groups combine with the grid and with each other.
     pub zip: Vec<Vec<Axis>>,
+    /// `[sweep.space]`: keys whose values are drawn together from distributions; what is drawn combines with the grid and the groups.
+    pub space: Vec<Parameter>,
 }
 
 /// A key and the values it takes in turn.
@@ -46,7 +49,13 @@ pub(crate) struct AxisNodes {
 pub(crate) struct SweepNodes {
     pub grid: Vec<AxisNodes>,
     pub zip: Vec<Vec<AxisNodes>>,
+    pub space: Vec<ParameterNodes>,
 }
+
+/// Keys of `[sweep]` that a variant may have too.
+const AXES: [&str; 3] = ["grid", "zip", "space"];
+/// Keys of the experiment's own `[sweep]`.
+const SWEEP: [&str; 4] = ["grid", "zip", "space", "sampler"];
 
 /// Most values of one axis.
 const MAX_VALUES: f64 = 100_000.0;
@@ -59,8 +68,8 @@ pub(crate) fn is_generator(table: &Table) -> bool {
 }
 
 impl SweepNodes {
-    /// Reads a `sweep` table whose axes are flat.
-    pub(crate) fn read(sweep: &Node) -> Result<Self, SweepError> {
+    /// Reads the axes of a `sweep` table, which are flat; a variant's has nothing else.
+    pub(crate) fn read(sweep: &Node, of_variant: bool) -> Result<Self, SweepError> {
         let mut nodes = Self::default();
         for entry in &table_of(sweep, "sweep")?.entries {
             match (entry.key.as_str(), &entry.node.value) {
@@ -71,12 +80,19 @@ impl SweepNodes {
                     }
                 }
                 ("zip", _) => nodes.zip.push(group_of(&entry.node)?),
+                ("space", _) => nodes.space = space::parameters(&entry.node)?,
+                (key, _) if !of_variant && SWEEP.contains(&key) => {}
                 _ => {
                     let path = ["sweep".to_owned(), entry.key.clone()];
                     let message = if suggest::is_setting(&entry.key) {
                         format!("unknown key, did you mean `sweep.grid.{}`?", quoted(&entry.key))
+                    } else if of_variant && SWEEP.contains(&entry.key.as_str()) {
+                        format!(
+                            "belongs into the experiment's own [sweep], not into a variant's: write sweep.{}",
+                            entry.key
+                        )
                     } else {
-                        suggest::unknown_key(&path, &["grid", "zip"])
+                        suggest::unknown_key(&path, if of_variant { &AXES } else { &SWEEP })
                     };
                     return Err(SweepError {
                         key: format!("sweep.{}", quoted(&entry.key)),
@@ -92,7 +108,15 @@ impl SweepNodes {
 
     /// All axes in order.
     pub(crate) fn axes(&self) -> impl Iterator<Item = &AxisNodes> {
-        self.grid.iter().chain(self.zip.iter().flatten())
+        let space = self.space.iter().map(|parameter| &parameter.axis);
+        self.grid.iter().chain(self.zip.iter().flatten()).chain(space)
+    }
+
+    /// Writes the configurations that a sampler draws at the start out as one more group.
+    pub(crate) fn drawn(mut self, sampler: &Sampler) -> Self {
+        let space = std::mem::take(&mut self.space);
+        self.zip.push(space::draw(sampler, &space));
+        self
     }
 
     /// This sweep with a variant's own laid over it: an axis of the variant takes the place of the axis with its key, in the grid or in a
@@ -110,6 +134,12 @@ impl SweepNodes {
             match merged.zip.iter_mut().find(|other| keys(other) == keys(group)) {
                 Some(other) => *other = group.clone(),
                 None => merged.zip.push(group.clone()),
+            }
+        }
+        for parameter in &over.space {
+            match merged.space.iter_mut().find(|other| other.axis.key == parameter.axis.key) {
+                Some(other) => *other = parameter.clone(),
+                None => merged.space.push(parameter.clone()),
             }
         }
         merged.refuse_overlaps()?;
@@ -160,6 +190,11 @@ impl SweepNodes {
         Sweep {
             grid: self.grid.iter().map(axis).collect(),
             zip: self.zip.iter().map(|group| group.iter().map(axis).collect()).collect(),
+            space: self
+                .space
+                .iter()
+                .map(|node| Parameter { key: node.axis.key.clone(), distribution: node.distribution.clone() })
+                .collect(),
         }
     }
 }
@@ -169,7 +204,7 @@ pub(crate) fn overlap(a: &[String], b: &[String]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
 
-fn table_of<'a>(node: &'a Node, key: &str) -> Result<&'a Table, SweepError> {
+pub(crate) fn table_of<'a>(node: &'a Node, key: &str) -> Result<&'a Table, SweepError> {
     node.as_table().ok_or_else(|| SweepError {
         key: key.to_owned(),
         place: node.place,
@@ -199,7 +234,8 @@ fn axes(node: &Node, section: &str) -> Result<Vec<AxisNodes>, SweepError> {
     table.entries.iter().map(|entry| axis(entry, section)).collect()
 }
 
-fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
+/// An axis without values, whose key is a setting's.
+pub(crate) fn empty_axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
     let written = format!("{section}.{}", quoted(&entry.key));
     let fail = |place: Place, message: String| SweepError { key: written.clone(), place, message };
     let path: Vec<String> = entry.key.split('.').map(str::to_owned).collect();
@@ -212,8 +248,18 @@ fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
         };
         return Err(fail(entry.place, message));
     }
+    Ok(AxisNodes { key: entry.key.clone(), path, place: entry.place, written, values: Vec::new() })
+}
+
+fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
+    let axis = empty_axis(entry, section)?;
+    let fail = |place: Place, message: String| SweepError { key: axis.written.clone(), place, message };
     let values = match &entry.node.value {
         Value::Array(items) => items.clone(),
+        Value::Table(table) if space::is_distribution(table) => {
+            let message = format!("a distribution belongs into {}", space::written(&entry.key));
+            return Err(fail(entry.node.place, message));
+        }
         Value::Table(table) if is_generator(table) => generate(table)
             .map_err(|message| fail(entry.node.place, message))?
             .into_iter()
@@ -235,10 +281,10 @@ fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
         ));
     }
     refuse_duplicates(&values).map_err(|(place, message)| fail(place, message))?;
-    Ok(AxisNodes { key: entry.key.clone(), path, place: entry.place, written, values })
+    Ok(AxisNodes { values, ..axis })
 }
 
-fn refuse_duplicates(values: &[Node]) -> Result<(), (Place, String)> {
+pub(crate) fn refuse_duplicates(values: &[Node]) -> Result<(), (Place, String)> {
     let numbers: Option<Vec<f64>> = values.iter().map(Node::as_number).collect();
     let twice = match numbers {
         // Long lists come from generators and hold numbers only: these are sorted rather than compared pair by pair.
@@ -310,7 +356,7 @@ fn range(from: f64, to: f64, step: f64) -> Result<Vec<Value>, String> {
 }
 
 /// A list of finite numbers of known length.
-fn numbers<const N: usize>(table: &Table, name: &str, form: &str) -> Result<[f64; N], String> {
+pub(crate) fn numbers<const N: usize>(table: &Table, name: &str, form: &str) -> Result<[f64; N], String> {
     let node = table.get(name).map_or(String::new(), Node::to_string);
     let values: Option<Vec<f64>> = table
         .get(name)
@@ -325,12 +371,12 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// Whole values as integers, which keys of either type take.
-fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { Value::Integer(value as i64) } else { Value::Float(value) }
 }
 
 /// A value as JSON.
-fn json(node: &Node) -> Json {
+pub(crate) fn json(node: &Node) -> Json {
     match &node.value {
         Value::Boolean(value) => (*value).into(),
         Value::Integer(value) => (*value).into(),

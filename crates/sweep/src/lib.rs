@@ -2,6 +2,11 @@
 //!
 //! [`drain`] knows neither databases nor networks: a [`Queue`] hands out jobs and runs them. Workers are threads of this
 //! process; other processes may drain the same queue.
+//!
+//! [`tpe`] chooses what to try next, [`halving`] what to leave; they know numbers only.
+
+pub mod halving;
+pub mod tpe;
 
 use std::{
     any::Any,

@@ -5,6 +5,7 @@
 //! - `overrides`: `key=value` from the command line
 //! - `identity`: what changes a trial's identity and what does not
 //! - `schedules`: learning rates against closed formulas
+//! - `spaces`: distributions and samplers
 //! - `experiments`: the files in `experiments/`
 
 mod experiments;
@@ -12,6 +13,7 @@ mod identity;
 mod overrides;
 mod refusals;
 mod schedules;
+mod spaces;
 mod trials;
 
 use plan::{Experiment, PlanError};

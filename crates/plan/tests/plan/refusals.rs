@@ -7,7 +7,7 @@ use plan::{Experiment, PlanError};
 use crate::parse;
 
 #[track_caller]
-fn check(text: &str, expected: &str) {
+pub(crate) fn check(text: &str, expected: &str) {
     match parse(text, &[]) {
         Ok(_) => panic!("accepted, but should say: {expected}\n{text}"),
         Err(error) => assert_eq!(error.to_string(), expected, "\n{text}"),

@@ -1,0 +1,199 @@
+//! Distributions and samplers.
+
+use std::collections::HashSet;
+
+use plan::{Distribution, SamplerKind, Trial};
+
+use crate::refusals::check;
+use crate::{labels, sound};
+
+const SPACE: &str = r#"
+[sweep.space]
+"train.learning_rate" = { log_uniform = [0.001, 0.1] }
+"train.momentum" = { uniform = [0.5, 0.9] }
+"train.batch_size" = { log_integer = [16, 256] }
+"augment.pad" = { integer = [0, 3] }
+"train.optimizer" = { choice = ["sgd", "adam"] }
+"#;
+
+fn with(sampler: &str) -> String {
+    format!("{SPACE}\n[sweep.sampler]\n{sampler}")
+}
+
+fn drawn(text: &str) -> Vec<Trial> {
+    sound(text, &[]).trials()
+}
+
+#[test]
+fn random_and_sobol_are_decided_by_the_plan_and_stay_within_their_ends() {
+    for kind in ["random", "sobol"] {
+        let text = with(&format!("kind = \"{kind}\"\nconfigurations = 64\nseed = 3"));
+        let trials = drawn(&text);
+        assert_eq!(trials.len(), 64);
+        assert_eq!(trials, drawn(&text), "planned twice, the same");
+        let other = drawn(&text.replace("seed = 3", "seed = 4"));
+        assert!(trials.iter().zip(&other).all(|(a, b)| a.settings != b.settings), "{kind}: the seed decides");
+        for trial in &trials {
+            let train = &trial.settings.train;
+            assert!((0.001..=0.1).contains(&train.learning_rate), "{}", trial.label());
+            assert!((0.5..=0.9).contains(&train.momentum), "{}", trial.label());
+            assert!((16..=256).contains(&train.batch_size), "{}", trial.label());
+            assert!(trial.settings.augment.pad <= 3, "{}", trial.label());
+        }
+        let below = |bound: f64| trials.iter().filter(|trial| trial.settings.train.learning_rate < bound).count();
+        assert!((24..=40).contains(&below(0.01)), "{kind}: half of them below the geometric mean: {}", below(0.01));
+        let small = trials.iter().filter(|trial| trial.settings.train.batch_size < 64).count();
+        assert!((24..=40).contains(&small), "{kind}: {small}");
+        let pads: HashSet<usize> = trials.iter().map(|trial| trial.settings.augment.pad).collect();
+        assert_eq!(pads.len(), 4, "{kind}");
+    }
+}
+
+#[test]
+fn a_longer_search_begins_with_the_shorter_one() {
+    for kind in ["random", "sobol"] {
+        let of = |count: usize| drawn(&with(&format!("kind = \"{kind}\"\nconfigurations = {count}")));
+        assert_eq!(of(8), of(20)[..8], "{kind}");
+    }
+}
+
+#[test]
+fn a_random_value_does_not_depend_on_the_other_keys() {
+    let rate = |trials: Vec<Trial>| trials.iter().map(|trial| trial.settings.train.learning_rate).collect::<Vec<_>>();
+    let alone = "[sweep.space]\n\"train.learning_rate\" = { log_uniform = [0.001, 0.1] }\n[sweep.sampler]\nkind = \"random\"\nconfigurations = 9";
+    assert_eq!(rate(drawn(alone)), rate(drawn(&with("kind = \"random\"\nconfigurations = 9"))));
+}
+
+#[test]
+fn sobol_fills_each_key_more_evenly_than_chance() {
+    let trials = drawn(&with("kind = \"sobol\"\nconfigurations = 32"));
+    let mut cells = [0; 32];
+    for trial in &trials {
+        let unit = (trial.settings.train.momentum - 0.5) / 0.4;
+        cells[((unit * 32.0) as usize).min(31)] += 1;
+    }
+    assert_eq!(cells, [1; 32], "one in each of 32 equal parts, as a Sobol sequence promises");
+}
+
+#[test]
+fn what_is_drawn_combines_with_the_grid_the_seeds_and_the_variants() {
+    let text = r#"
+        seeds = 2
+        [sweep.grid]
+        "train.weight_decay" = [0, 0.5]
+        [sweep.space]
+        train.momentum = { choice = [0.1, 0.2, 0.3] }
+        [sweep.sampler]
+        kind = "random"
+        configurations = 3
+        [variants.l.model]
+        architecture = "lenet5"
+        [variants.a.model]
+        architecture = "alexnet"
+        [variants.a.sweep.space]
+        model.dropout = { uniform = [0, 0.5] }
+    "#;
+    let trials = drawn(text);
+    assert_eq!(trials.len(), 2 * 2 * 3 * 2);
+    let of = |variant: &str, key: &str| -> Vec<_> {
+        let trials = trials.iter().filter(|trial| trial.variant.as_deref() == Some(variant) && trial.seed == 1);
+        trials
+            .map(|trial| trial.assignments.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()))
+            .collect()
+    };
+    assert_eq!(of("l", "train.momentum").len(), 6);
+    assert!(of("l", "model.dropout").iter().all(Option::is_none), "a key of one variant alone");
+    assert!(of("a", "model.dropout").iter().all(Option::is_some));
+    let momenta: HashSet<String> =
+        of("l", "train.momentum").into_iter().map(|value| value.unwrap().to_string()).collect();
+    assert_eq!(momenta.len(), 3, "no configuration twice");
+}
+
+#[test]
+fn a_space_can_be_read_back() {
+    let experiment = sound(&with("kind = \"sobol\"\nconfigurations = 1"), &[]);
+    assert_eq!(experiment.sampler.unwrap().kind, SamplerKind::Sobol);
+    assert_eq!(experiment.sweep.space.len(), 5);
+    assert_eq!(experiment.sweep.space[3].key, "augment.pad");
+    assert_eq!(experiment.sweep.space[3].distribution, Distribution::Integer { low: 0, high: 3 });
+}
+
+#[test]
+fn an_override_takes_a_key_out_of_the_space() {
+    let text = "[sweep.space]\ntrain.momentum = { uniform = [0, 0.9] }\n[sweep.sampler]\nkind = \"random\"\nconfigurations = 4";
+    assert_eq!(labels(text, &["train.momentum=0.5"]), ["lenet5 seed=1"]);
+    assert_eq!(labels(text, &["sweep.sampler.configurations=2"]).len(), 2);
+    let narrower =
+        labels(text, &["sweep.space.train.momentum={ choice = [0.1, 0.2] }", "sweep.sampler.configurations=2"]);
+    assert!(narrower.iter().all(|label| label.contains("0.1") || label.contains("0.2")), "{narrower:?}");
+}
+
+#[test]
+fn spaces_that_make_no_sense() {
+    let space = |distribution: &str, message: &str| {
+        check(
+            &format!("[sweep.space]\n\"train.momentum\" = {distribution}"),
+            &format!("x.toml:2: sweep.space.\"train.momentum\": {message}"),
+        );
+    };
+    let form = "must be one of { uniform = [low, high] }, { log_uniform = [low, high] }, { integer = [low, high] }, \
+                { log_integer = [low, high] } and { choice = [a, b] }";
+    space("[0.1, 0.2]", &format!("{form}, got [0.1, 0.2]"));
+    space("{ uniform = [0, 1], count = 3 }", &format!("{form}, got {{ uniform = [0, 1], count = 3 }}"));
+    space("{ uniform = [0.9, 0.1] }", "uniform needs a low end below its high end, got [0.9, 0.1]");
+    space("{ uniform = [0.9] }", "uniform must be [low, high], got [0.9]");
+    space("{ log_uniform = [0, 0.5] }", "log_uniform needs ends above 0, got [0, 0.5]");
+    space("{ integer = [0.5, 3] }", "integer needs whole numbers, got [0.5, 3]");
+    space("{ log_integer = [0, 3] }", "log_integer needs ends of at least 1, got [0, 3]");
+    space("{ choice = [0.5] }", "choice must be a list of at least two values, got [0.5]");
+    space("{ choice = [0.5, 5e-1] }", "0.5 stands twice in the list");
+    check(
+        "[sweep.space]\n\"train.momentum\" = { uniform = [0.5, 1.5] }",
+        "x.toml:2: sweep.space.\"train.momentum\"[1]: must be ≥ 0 and below 1, got 1.5",
+    );
+    check(
+        "[sweep.space]\n\"train.momentun\" = { uniform = [0.5, 0.9] }",
+        "x.toml:2: sweep.space.\"train.momentun\": unknown key, did you mean `train.momentum`?",
+    );
+    check(
+        "[sweep.grid]\n\"train.momentum\" = { uniform = [0.5, 0.9] }",
+        "x.toml:2: sweep.grid.\"train.momentum\": a distribution belongs into sweep.space.\"train.momentum\"",
+    );
+    check(
+        "[sweep.grid]\n\"train.momentum\" = [0.5]\n[sweep.space]\n\"train.momentum\" = { uniform = [0.5, 0.9] }",
+        "x.toml:4: sweep.space.\"train.momentum\": is swept by sweep.grid.\"train.momentum\" too",
+    );
+}
+
+#[test]
+fn samplers_that_make_no_sense() {
+    let sampler = |table: &str, message: &str| {
+        check(
+            &format!("[sweep.space]\n\"augment.pad\" = {{ integer = [0, 3] }}\n[sweep]\nsampler = {table}"),
+            &format!("x.toml:4: sweep.sampler{message}"),
+        );
+    };
+    sampler("\"random\"", ": must be a table such as { kind = \"random\", configurations = 20 }, got \"random\"");
+    sampler("{ kind = \"random\" }", ": `configurations` is missing");
+    sampler(
+        "{ kind = \"randon\", configurations = 1 }",
+        ".kind: unknown value `randon`, did you mean `random`? (one of random, sobol)",
+    );
+    sampler("{ kind = \"random\", configurations = 0 }", ".configurations: must be from 1 to 65536, got 0");
+    sampler(
+        "{ kind = \"random\", configurations = 5 }",
+        ".configurations: must be at most 4, since the space has no more, got 5",
+    );
+    check(
+        "[sweep.space]\n\"augment.pad\" = { integer = [0, 3] }",
+        "x.toml:2: sweep.space: needs a sampler: write [sweep.sampler] with kind (random or sobol) and configurations",
+    );
+    check(
+        "[sweep.sampler]\nkind = \"random\"\nconfigurations = 5",
+        "x.toml:1: sweep.sampler: has nothing to draw from: write [sweep.space] with keys and their distributions",
+    );
+    check(
+        "[variants.a.sweep.sampler]\nkind = \"random\"\nconfigurations = 2",
+        "x.toml:1: variants.a.sweep.sampler: belongs into the experiment's own [sweep], not into a variant's: write sweep.sampler",
+    );
+}

@@ -1,0 +1,112 @@
+//! The Parzen estimator on standard test functions, beside Optuna's: `golden/optuna.csv`, which `golden/optuna.py` writes.
+
+use std::f64::consts::PI;
+
+use sweep::tpe::{Dimension, Known, Point, propose};
+
+/// Searches that are longer than this count as this long.
+const BUDGET: usize = 300;
+const STARTUP: usize = 10;
+const SEEDS: u64 = 20;
+
+struct Function {
+    name: &'static str,
+    space: Vec<Dimension>,
+    optimum: f64,
+    tolerance: f64,
+    value: fn(&[f64]) -> f64,
+}
+
+fn number(low: f64, high: f64) -> Dimension {
+    Dimension::Number { low, high, log: false, whole: false }
+}
+
+fn branin(x: &[f64]) -> f64 {
+    let (b, c, t) = (5.1 / (4.0 * PI * PI), 5.0 / PI, 1.0 / (8.0 * PI));
+    (x[1] - b * x[0] * x[0] + c * x[0] - 6.0).powi(2) + 10.0 * (1.0 - t) * x[0].cos() + 10.0
+}
+
+fn hartmann6(x: &[f64]) -> f64 {
+    const ALPHA: [f64; 4] = [1.0, 1.2, 3.0, 3.2];
+    const A: [[f64; 6]; 4] = [
+        [10.0, 3.0, 17.0, 3.5, 1.7, 8.0],
+        [0.05, 10.0, 17.0, 0.1, 8.0, 14.0],
+        [3.0, 3.5, 1.7, 10.0, 17.0, 8.0],
+        [17.0, 8.0, 0.05, 10.0, 0.1, 14.0],
+    ];
+    const P: [[f64; 6]; 4] = [
+        [0.1312, 0.1696, 0.5569, 0.0124, 0.8283, 0.5886],
+        [0.2329, 0.4135, 0.8307, 0.3736, 0.1004, 0.9991],
+        [0.2348, 0.1451, 0.3522, 0.2883, 0.3047, 0.6650],
+        [0.4047, 0.8828, 0.8732, 0.5743, 0.1091, 0.0381],
+    ];
+    let well = |index: usize| {
+        let distance: f64 = (0..6).map(|i| A[index][i] * (x[i] - P[index][i]).powi(2)).sum();
+        ALPHA[index] * (-distance).exp()
+    };
+    -(0..4).map(well).sum::<f64>()
+}
+
+fn rosenbrock(x: &[f64]) -> f64 {
+    (1.0 - x[0]).powi(2) + 100.0 * (x[1] - x[0] * x[0]).powi(2)
+}
+
+fn sphere(x: &[f64]) -> f64 {
+    x[0] * x[0] + x[1] * x[1] + [3.0, 0.0, 2.0, 1.0][x[2] as usize]
+}
+
+fn functions() -> [Function; 4] {
+    let function = |name, space, optimum, tolerance, value| Function { name, space, optimum, tolerance, value };
+    [
+        function("branin", vec![number(-5.0, 10.0), number(0.0, 15.0)], 0.397887, 0.05, branin),
+        function("hartmann6", vec![number(0.0, 1.0); 6], -3.32237, 0.3, hartmann6),
+        function("rosenbrock", vec![number(-2.0, 2.0); 2], 0.0, 0.2, rosenbrock),
+        function("sphere", vec![number(-5.0, 5.0), number(-5.0, 5.0), Dimension::Category(4)], 0.0, 0.1, sphere),
+    ]
+}
+
+/// Trials until the function is within its tolerance of the optimum.
+fn trials(function: &Function, seed: u64) -> usize {
+    let mut results: Vec<(f64, Point)> = Vec::new();
+    for number in 0..BUDGET {
+        results.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ranked: Vec<Point> = results.iter().map(|(_, point)| point.clone()).collect();
+        // Without results the estimator draws from its prior.
+        let ranked = if number < STARTUP { &[][..] } else { &ranked[..] };
+        let known = Known { ranked, pending: &[] };
+        let point = propose(&function.space, known, seed, number as u64).unwrap();
+        let value = (function.value)(&point);
+        if value <= function.optimum + function.tolerance {
+            return number + 1;
+        }
+        results.push((value, point));
+    }
+    BUDGET
+}
+
+fn median(mut values: Vec<usize>) -> f64 {
+    values.sort_unstable();
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) as f64 / 2.0
+}
+
+/// Median trials of Optuna over its seeds.
+fn optuna(name: &str) -> f64 {
+    let rows = include_str!("golden/optuna.csv").lines().filter_map(|line| line.strip_prefix(name)?.rsplit(',').next());
+    median(rows.map(|trials| trials.parse().unwrap()).collect())
+}
+
+#[test]
+fn optima_are_found_in_no_more_trials_than_optuna_takes() {
+    let mut table = "function      ours  optuna\n".to_owned();
+    let mut slower = Vec::new();
+    for function in functions() {
+        let ours: Vec<usize> = (0..SEEDS).map(|seed| trials(&function, seed)).collect();
+        let (ours, theirs) = (median(ours), optuna(function.name));
+        table += &format!("{:12} {ours:5} {theirs:7}\n", function.name);
+        if ours > 1.1 * theirs {
+            slower.push(function.name);
+        }
+    }
+    println!("{table}");
+    assert!(slower.is_empty(), "{slower:?} take more trials, in the median over {SEEDS} seeds:\n{table}");
+}
