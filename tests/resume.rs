@@ -13,7 +13,7 @@ const LONG: &str = r#"
 name = "long"
 seeds = 3
 [dataset]
-train_images = 600
+train_images = 2000
 test_images = 100
 [augment]
 rotation_degrees = 5

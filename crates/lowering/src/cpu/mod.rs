@@ -1,7 +1,9 @@
-//! The CPU lowering: GEMM-based convolutions, elementwise work fused into its neighbours, one planned arena.
+//! The CPU lowering: register tiles over packed panels, elementwise work fused into its neighbours, one planned arena.
 //!
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
-//! values live, `program` runs the kernels and `team` shares their tasks out to threads.
+//! values live, `program` runs the kernels and `team` shares their tasks out to threads. `vector` chooses the instructions,
+//! `matrix` multiplies. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides; networks of few
+//! channels are lowered as a whole by `lanes`.
 
 mod activation;
 mod batch_norm;

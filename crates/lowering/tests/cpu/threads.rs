@@ -78,9 +78,9 @@ fn alexnet_with_dropout() {
     }
 }
 
-/// Every kernel that needs no GEMM, forward and backward, so that an interpreter that finds data races can run it.
+/// Every kernel that multiplies no matrices, forward and backward, so that an interpreter that finds data races can run it.
 #[test]
-fn kernels_without_gemm() {
+fn kernels_without_products() {
     let run = |threads: usize| {
         let shape = [5, 3, 7, 7];
         let (x, g, w, v) = (

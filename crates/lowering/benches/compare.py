@@ -1,0 +1,153 @@
+"""Training and evaluation steps of `pipeline bench` beside PyTorch's, in turn in one sitting.
+
+    cargo build && pip install torch numpy
+    python crates/lowering/benches/compare.py [--rounds 3] [--only alexnet] [--program target/debug/pipeline]
+
+Each round runs the program and then each of PyTorch's configurations, every one as a process of its own; a row gives medians over the
+rounds and the ratio to PyTorch's best configuration. PyTorch gets what helped it most: LeNet-5's whole step (gradients and SGD) compiled as one
+function, AlexNet in channels_last with a fused optimizer, denormals flushed to zero, threads that spin, and an allocator that keeps large
+blocks in large pages.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "infinity",
+    "OMP_PROC_BIND": "true",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=8000000000:glibc.malloc.mmap_threshold=8000000000",
+}
+# Network, batch, threads, normalization, forward only.
+CASES = [
+    ("lenet5", 64, 1, "none", False),
+    ("lenet5", 64, 2, "none", False),
+    ("lenet5", 512, 1, "none", False),
+    ("lenet5", 512, 2, "none", False),
+    ("lenet5", 256, 2, "none", True),
+    ("alexnet", 32, 1, "batch", False),
+    ("alexnet", 32, 2, "batch", False),
+    ("alexnet", 128, 2, "batch", False),
+    ("alexnet", 32, 2, "local-response", False),
+    ("alexnet", 32, 2, "batch", True),
+]
+PEERS = {"lenet5": ["compiled", "eager"], "alexnet": ["channels_last", "eager"]}
+
+
+def peer(model, batch, threads, normalization, forward, configuration):
+    """Measures one PyTorch configuration in this process and prints it."""
+    import time
+
+    import torch
+    from torch.nn import functional as F
+
+    sys.path.insert(0, str(ROOT / "tests/golden"))
+    import networks
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    if model == "lenet5":
+        net, shape, classes = networks.LeNet5(), (1, 28, 28), 10
+    else:
+        net, shape, classes = networks.AlexNet(normalization=normalization), (3, 227, 227), 1000
+    x, y = torch.randn(batch, *shape), torch.randint(0, classes, (batch,))
+    if configuration == "channels_last":
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+
+    if forward:
+        net.eval()
+        run = torch.compile(net) if configuration == "compiled" else net
+
+        def step():
+            with torch.inference_mode():
+                run(x)
+    elif configuration == "compiled":
+        values = {name: value.detach().clone() for name, value in net.named_parameters()}
+        moments = {name: torch.zeros_like(value) for name, value in values.items()}
+
+        def loss(values):
+            return F.cross_entropy(torch.func.functional_call(net, values, (x,)), y)
+
+        def update(values, moments):
+            gradients = torch.func.grad(loss)(values)
+            moments = {k: 0.9 * moments[k] + gradients[k] + 5e-4 * values[k] for k in values}
+            return {k: values[k] - 0.01 * moments[k] for k in values}, moments
+
+        update = torch.compile(update)
+        state = [values, moments]
+
+        def step():
+            with torch.no_grad():
+                state[0], state[1] = update(*state)
+    else:
+        fused = True if configuration == "channels_last" else None
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=fused)
+
+        def step():
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+
+    for _ in range(3):
+        step()
+    times, start = [], time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - start < 5:
+        before = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - before)
+    print(json.dumps(batch / statistics.median(times)))
+
+
+def measure(command, environment):
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/debug/pipeline")
+    parser.add_argument("--peer", nargs=6, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peer:
+        model, batch, threads, normalization, forward, configuration = arguments.peer
+        return peer(model, int(batch), int(threads), normalization, forward == "True", configuration)
+    print("| network, batch, threads | images/s | share of the FMA peak | PyTorch's best | ratio (of each round) |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for model, batch, threads, normalization, forward in CASES:
+        name = f"{model}{'' if normalization in ('none', 'batch') else ' ' + normalization}{' forward' if forward else ''}"
+        name = f"{name}, {batch}, {threads}"
+        if arguments.only not in name:
+            continue
+        ours, shares, theirs = [], [], {configuration: [] for configuration in PEERS[model]}
+        for _ in range(arguments.rounds):
+            command = [str(arguments.program), "bench", "--model", model, "--batch", str(batch), "--threads", str(threads)]
+            command += ["--format", "json", *(["--forward"] if forward else [])]
+            command += [f"model.normalization={normalization}"] if model == "alexnet" else []
+            row = json.loads(measure(command, {}))
+            ours.append(row["images_per_second"])
+            shares.append(row["share_of_peak"])
+            for configuration, rates in theirs.items():
+                values = [model, batch, threads, normalization, forward, configuration]
+                command = [sys.executable, __file__, "--peer", *map(str, values)]
+                rates.append(json.loads(measure(command, ENVIRONMENT)))
+        best = max(theirs, key=lambda configuration: statistics.median(theirs[configuration]))
+        ratios = [a / b for a, b in zip(ours, theirs[best])]
+        print(
+            f"| {name} | {statistics.median(ours):,.1f} | {statistics.median(shares):.0%} | "
+            f"{statistics.median(theirs[best]):,.1f} ({best}) | {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) |",
+            flush=True,
+        )
+
+
+main()
