@@ -6,7 +6,7 @@ use std::path::Path;
 use plan::Experiment;
 
 /// Every file with its number of trials, so that none grows unnoticed.
-const FILES: [(&str, usize); 12] = [
+const FILES: [(&str, usize); 13] = [
     ("alexnet-activation", 27),
     ("alexnet-augmentation", 51),
     ("alexnet-cifar10", 6),
@@ -17,6 +17,7 @@ const FILES: [(&str, usize); 12] = [
     ("alexnet-schedules", 18),
     ("alexnet-towers", 6),
     ("alexnet-weight-decay", 15),
+    ("lenet5-average", 15),
     ("lenet5-mnist", 24),
     ("quickstart", 12),
 ];
