@@ -108,7 +108,7 @@ def measure(command, environment):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return done.stdout.strip().splitlines()[-1]
+    return json.loads(done.stdout)
 
 
 def main():
@@ -133,13 +133,13 @@ def main():
             command = [str(arguments.program), "bench", "--model", model, "--batch", str(batch), "--threads", str(threads)]
             command += ["--format", "json", *(["--forward"] if forward else [])]
             command += [f"model.normalization={normalization}"] if model == "alexnet" else []
-            row = json.loads(measure(command, {}))
+            [row] = measure(command, {})
             ours.append(row["images_per_second"])
             shares.append(row["share_of_peak"])
             for configuration, rates in theirs.items():
                 values = [model, batch, threads, normalization, forward, configuration]
                 command = [sys.executable, __file__, "--peer", *map(str, values)]
-                rates.append(json.loads(measure(command, ENVIRONMENT)))
+                rates.append(measure(command, ENVIRONMENT))
         best = max(theirs, key=lambda configuration: statistics.median(theirs[configuration]))
         ratios = [a / b for a, b in zip(ours, theirs[best])]
         print(

@@ -1,5 +1,5 @@
-//! The lowering of few channels judged by the reference, with every width of vectors that this processor runs. Alone in
-//! its binary, because the width is chosen for the whole process.
+//! Both lowerings judged by the reference, with every width of vectors that this processor runs. Alone in its binary, because
+//! the width is chosen for the whole process.
 
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../../graph/tests/support/mod.rs"]
@@ -16,6 +16,7 @@ use lowering::cpu::{CpuCompiler, Level, Workspace, program, set_level};
 use luminal::prelude::Graph;
 use plan::{Model, Optimizer, Train};
 use support::{
+    expressions::{self, Images},
     golden::assert_close,
     machine::{Executor, Reference},
     random::{uniform, word},
@@ -277,4 +278,36 @@ fn wide_networks_and_tiny_batches_are_left_to_the_other_lowering() {
     assert!(compiled(&lenet5, [3, 32, 32], 64));
     let alexnet = Model { architecture: plan::Architecture::AlexNet, width: Some(0.5), ..Model::default() };
     assert!(!compiled(&alexnet, [3, 32, 32], 64));
+}
+
+/// What is lowered kernel by kernel, at shapes that no register tile divides.
+#[test]
+fn kernels_of_many_channels_agree_with_the_reference() {
+    let images = |n, c, h, w| Images { n, c, h, w };
+    let convolution = |x: Images, o, kernel, stride, padding, groups| {
+        expressions::convolution(5, x, o, (kernel, kernel), Convolution { stride, padding, groups })
+    };
+    let pool = |size| Pool { size, stride: 2 };
+    let subjects = [
+        ("minimal filtering, 3x3", convolution(images(5, 100, 9, 7), 83, 3, 1, 1, 1)),
+        ("minimal filtering, 5x5", convolution(images(3, 45, 7, 10), 70, 5, 1, 2, 1)),
+        ("minimal filtering, two groups", convolution(images(2, 33, 6, 6), 35, 5, 1, 1, 2)),
+        ("direct, with a stride", convolution(images(2, 3, 71, 66), 70, 11, 4, 2, 1)),
+        ("direct, with a stride and groups", convolution(images(3, 20, 13, 12), 37, 5, 2, 0, 3)),
+        ("linear", expressions::linear(6, 19, 1100, 1000)),
+        ("pool of three", expressions::max_pool(7, images(3, 2, 9, 71), pool(3))),
+        ("pool of three, even width", expressions::max_pool(8, images(1, 3, 8, 34), pool(3))),
+        ("pool of two", expressions::max_pool(9, images(2, 2, 6, 37), pool(2))),
+    ];
+    let expected: Vec<_> = subjects.iter().map(|(_, s)| s.evaluate(&mut Reference::<f64>::default())).collect();
+    with_levels(|level, _| {
+        let workspace = Workspace::new(2);
+        let mut lowered = Executor(|graph: &mut Graph| graph.compile((Autograd, CpuCompiler::new(&workspace)), ()));
+        for ((name, subject), expected) in subjects.iter().zip(&expected) {
+            let got = subject.evaluate(&mut lowered);
+            for (part, expected) in expected.iter().filter(|(part, _)| *part != "loss") {
+                assert_close(&format!("{level:?}, {name}: {part}"), &got[part], expected, RELATIVE, 1e-6);
+            }
+        }
+    });
 }
