@@ -58,7 +58,6 @@ pub fn level() -> Level {
 /// Runs a kernel, compiled for each level, with the current one.
 ///
 /// The body must be `#[inline(always)]` down to the vector operations, or they are not compiled for the level.
-#[allow(dead_code, reason = "not every set of kernels asks for the current level")]
 pub(crate) fn run<K: WithSimd>(kernel: K) -> K::Output {
     run_at(level(), kernel)
 }
