@@ -33,12 +33,12 @@ pub(crate) fn decode(bytes: &[u8], target: &Target) -> Result<Raw, String> {
     // The decoders are well tested, but a panic in one must not end a preparation of a million files.
     let decoded =
         catch_unwind(|| read(bytes, target.channels == 1)).map_err(|_| "the decoder panicked".to_string())??;
-    let Decoded { width, height, channels, pixels } = match (decoded.channels, target.channels) {
+    let Decoded { width, height, channels, mut pixels } = match (decoded.channels, target.channels) {
         (3, 1) => Decoded { channels: 1, pixels: gray(&decoded.pixels), ..decoded },
         _ => decoded,
     };
     let (pixels, width, height) = match target.side.filter(|&side| side != width || side != height) {
-        Some(side) => (square(&pixels, width, height, channels, side)?, side, side),
+        Some(side) => (square(&mut pixels, width, height, channels, side)?, side, side),
         None => (pixels, width, height),
     };
     let pixels = match (channels, target.channels) {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use fast_image_resize::{
     FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
-    images::{TypedImage, TypedImageRef},
+    images::TypedImage,
     pixels::{U8, U8x3},
 };
 
@@ -26,8 +26,11 @@ thread_local! {
 
 /// Scales the centre square of an image of interleaved channels to `side`, which is the same as scaling its short side to
 /// `side` and cutting out the centre. Bilinear with a support that grows when shrinking (antialiased), as in Pillow.
+///
+/// `pixels` are not changed. They are borrowed as the library's own buffers are, so that its passes are compiled for one kind
+/// of image only.
 pub(crate) fn square(
-    pixels: &[u8],
+    pixels: &mut [u8],
     width: usize,
     height: usize,
     channels: usize,
@@ -37,9 +40,9 @@ pub(crate) fn square(
     if channels == 1 { scaled::<U8>(pixels, width, height, side) } else { scaled::<U8x3>(pixels, width, height, side) }
 }
 
-fn scaled<P: PixelTrait>(pixels: &[u8], width: usize, height: usize, side: usize) -> Result<Vec<u8>, String> {
+fn scaled<P: PixelTrait>(pixels: &mut [u8], width: usize, height: usize, side: usize) -> Result<Vec<u8>, String> {
     let source =
-        TypedImageRef::<P>::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
+        TypedImage::<P>::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
     let mut bytes = vec![0; side * side * P::size()];
     let mut scaled =
         TypedImage::<P>::from_buffer(side as u32, side as u32, &mut bytes).map_err(|error| error.to_string())?;
@@ -61,12 +64,19 @@ fn bilinear(Region { top, left, size }: Region) -> ResizeOptions {
         .use_alpha(false)
 }
 
-/// Scales `region` of one `plane` [H, W] of `size` to `scaled` [h, w] of `target`, as [`square`] does.
+/// Scales `region` of one `plane` [H, W] of `size`, which stays as it is, to `scaled` [h, w] of `target`, as [`square`] does.
 ///
 /// # Panics
 /// If a slice is not of its size, or the region does not lie inside.
-pub(crate) fn region(resizer: &mut Resizer, plane: &[u8], size: Size, region: Region, scaled: &mut [u8], target: Size) {
-    let source = TypedImageRef::<U8>::from_buffer(size.width as u32, size.height as u32, plane)
+pub(crate) fn region(
+    resizer: &mut Resizer,
+    plane: &mut [u8],
+    size: Size,
+    region: Region,
+    scaled: &mut [u8],
+    target: Size,
+) {
+    let source = TypedImage::<U8>::from_buffer(size.width as u32, size.height as u32, plane)
         .expect("the plane has the image's size");
     let mut scaled = TypedImage::<U8>::from_buffer(target.width as u32, target.height as u32, scaled)
         .expect("the result has the target's size");
@@ -94,7 +104,7 @@ pub(crate) fn luma(red: u8, green: u8, blue: u8) -> u8 {
 pub(crate) fn convert(raw: Raw, target: &Target) -> Result<Raw, String> {
     let Raw { channels, height, width, pixels } = raw;
     let plane = height * width;
-    let pixels = match (channels, target.channels) {
+    let mut pixels = match (channels, target.channels) {
         (1, 3) => pixels.repeat(3),
         (3, 1) => (0..plane).map(|i| luma(pixels[i], pixels[plane + i], pixels[2 * plane + i])).collect(),
         _ => pixels,
@@ -104,7 +114,7 @@ pub(crate) fn convert(raw: Raw, target: &Target) -> Result<Raw, String> {
         return Ok(Raw { channels, height, width, pixels });
     };
     let mut scaled = Vec::with_capacity(channels * side * side);
-    for pixels in pixels.chunks_exact(plane) {
+    for pixels in pixels.chunks_exact_mut(plane) {
         scaled.extend(square(pixels, width, height, 1, side)?);
     }
     Ok(Raw { channels, height: side, width: side, pixels: scaled })

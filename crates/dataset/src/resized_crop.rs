@@ -52,6 +52,7 @@ impl Region {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scaler {
     resizer: Resizer,
+    plane: Vec<u8>,
     pixels: Vec<u8>,
 }
 
@@ -62,7 +63,10 @@ impl Scaler {
         self.pixels.resize(channels * target.pixels(), 0);
         let planes = image.chunks_exact(size.pixels()).zip(self.pixels.chunks_exact_mut(target.pixels()));
         for (plane, scaled) in planes {
-            resize::region(&mut self.resizer, plane, size, region, scaled, target);
+            // What is mapped cannot be lent as the resizer wants it (see `resize::square`); a copy costs a hundredth of the scaling.
+            self.plane.clear();
+            self.plane.extend_from_slice(plane);
+            resize::region(&mut self.resizer, &mut self.plane, size, region, scaled, target);
         }
         &self.pixels
     }

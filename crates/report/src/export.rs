@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, ParquetWriter, SerWriter, Series};
+use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars_io::SerWriter;
+use polars_io::csv::write::CsvWriter;
+use polars_io::parquet::write::ParquetWriter;
 use serde_json::{Number, Value};
 
 use crate::ReportError;
@@ -198,7 +201,9 @@ fn json(names: &[String], rows: &[Vec<Cell>]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use polars::prelude::{DataType, ParquetReader, SerReader};
+    use polars::prelude::DataType;
+    use polars_io::SerReader;
+    use polars_io::parquet::read::ParquetReader;
 
     use super::*;
 

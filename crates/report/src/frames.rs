@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{
-    Column, CsvWriter, DataFrame, Expr, IntoLazy, NamedFrom, ParquetWriter, SerWriter, Series, SortMultipleOptions,
-    col, len, lit,
-};
+use polars::prelude::{Column, DataFrame, Expr, IntoLazy, NamedFrom, Series, SortMultipleOptions, col, len, lit};
+use polars_io::SerWriter;
+use polars_io::csv::write::CsvWriter;
+use polars_io::parquet::write::ParquetWriter;
 
 use crate::ReportError;
 use crate::analysis::Analysis;

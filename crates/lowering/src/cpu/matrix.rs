@@ -26,9 +26,9 @@ impl Tile {
     /// What the kernels of this process use.
     pub(crate) fn new() -> Self {
         match vector::level() {
-            Level::Avx512 | Level::PortableWide => Self { rows: 12, columns: 32 },
+            Level::Avx512 | Level::Portable => Self { rows: 12, columns: 32 },
             Level::Avx2 => Self { rows: 6, columns: 16 },
-            Level::Portable => Self { rows: 6, columns: 8 },
+            Level::Neon => Self { rows: 6, columns: 8 },
         }
     }
 }

@@ -58,9 +58,9 @@ const LARGEST_MAP: usize = 1 << 15;
 /// Images of a block.
 fn lanes(level: Level) -> usize {
     match level {
-        Level::Portable => 4,
+        Level::Neon => 4,
         Level::Avx2 => 8,
-        Level::PortableWide | Level::Avx512 => 16,
+        Level::Portable | Level::Avx512 => 16,
     }
 }
 
