@@ -14,6 +14,7 @@ mod container;
 mod decode;
 mod elementary;
 mod error;
+mod exif;
 mod fingerprint;
 mod geometry;
 pub mod glyphs;

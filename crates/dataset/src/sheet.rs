@@ -1,8 +1,7 @@
 //! A contact sheet: originals beside what the augmentation makes of them.
 
-use std::path::Path;
+use std::{fs::File, io::BufWriter, path::Path};
 
-use image::{Rgb, RgbImage};
 use plan::Augment;
 
 use crate::{DatasetError, Draw, Loader, Part, Prepared, Scratch};
@@ -31,8 +30,7 @@ pub fn preview(prepared: &Prepared, augment: &Augment, seed: u64, path: &Path) -
     let factor = READABLE.div_ceil(side).max(1);
     let cell = side * factor + GAP;
     let columns = 1 + VERSIONS as usize;
-    let mut sheet =
-        RgbImage::from_pixel((columns * cell + GAP) as u32, (samples.len() * cell + GAP) as u32, Rgb([255, 255, 255]));
+    let mut sheet = Sheet::white(columns * cell + GAP, samples.len() * cell + GAP);
     let partners: Vec<u32> = prepared.indices(Part::Train).collect();
     let mut scratch = Scratch::default();
     let mut target = vec![0.0; loader.classes()];
@@ -48,9 +46,28 @@ pub fn preview(prepared: &Prepared, augment: &Augment, seed: u64, path: &Path) -
             paste(&mut sheet, &loader, &values, &place(1 + epoch as usize));
         }
     }
-    sheet
-        .save_with_format(path, image::ImageFormat::Png)
-        .map_err(|error| DatasetError::io("write", path, std::io::Error::other(error)))
+    sheet.save(path).map_err(|error| DatasetError::io("write", path, error))
+}
+
+/// Rows of red, green and blue.
+struct Sheet {
+    width: usize,
+    height: usize,
+    pixels: Vec<u8>,
+}
+
+impl Sheet {
+    fn white(width: usize, height: usize) -> Self {
+        Self { width, height, pixels: vec![255; width * height * 3] }
+    }
+
+    fn save(&self, path: &Path) -> std::io::Result<()> {
+        let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.pixels)?;
+        Ok(writer.finish()?)
+    }
 }
 
 /// One training image of each class in turn.
@@ -71,7 +88,7 @@ struct Place {
 }
 
 /// Undoes the normalisation of a sample and pastes it.
-fn paste(sheet: &mut RgbImage, loader: &Loader, values: &[f32], place: &Place) {
+fn paste(sheet: &mut Sheet, loader: &Loader, values: &[f32], place: &Place) {
     let (channels, height, width) = loader.input_size();
     let manifest = loader.prepared().manifest();
     let pixel = |channel: usize, at: usize| {
@@ -83,11 +100,8 @@ fn paste(sheet: &mut RgbImage, loader: &Loader, values: &[f32], place: &Place) {
     for y in 0..height * place.factor {
         for x in 0..width * place.factor {
             let at = y / place.factor * width + x / place.factor;
-            sheet.put_pixel(
-                (place.left + x) as u32,
-                (place.top + y) as u32,
-                Rgb([0, 1, 2].map(|channel| pixel(channel, at))),
-            );
+            let start = ((place.top + y) * sheet.width + place.left + x) * 3;
+            sheet.pixels[start..][..3].copy_from_slice(&[0, 1, 2].map(|channel| pixel(channel, at)));
         }
     }
 }

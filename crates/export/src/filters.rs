@@ -1,9 +1,8 @@
 //! A picture of the first convolution's filters, as figure 3 of Krizhevsky et al. 2012.
 
-use std::{io::Cursor, path::Path};
+use std::path::Path;
 
 use graph::{LayerKind, step::Variables};
-use image::{ImageFormat, Rgb, RgbImage};
 
 use crate::{ExportError, write_whole};
 
@@ -27,21 +26,41 @@ pub fn write_filters(path: &Path, variables: &Variables) -> Result<(), ExportErr
         return Err(ExportError::Unsupported("the network has no convolution to draw".to_owned()));
     };
     let picture = draw(&weights.values.read(), weights.values.shape());
-    let mut png = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut png, ImageFormat::Png)
-        .map_err(|error| ExportError::Write { path: path.to_owned(), source: std::io::Error::other(error) })?;
-    write_whole(path, png.get_ref())
+    let png = picture.png().map_err(|error| ExportError::Write { path: path.to_owned(), source: error.into() })?;
+    write_whole(path, &png)
+}
+
+/// Rows of red, green and blue.
+struct Picture {
+    width: usize,
+    height: usize,
+    pixels: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    fn white(width: usize, height: usize) -> Self {
+        Self { width, height, pixels: vec![[255; 3]; width * height] }
+    }
+
+    fn png(&self) -> Result<Vec<u8>, png::EncodingError> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(self.pixels.as_flattened())?;
+        writer.finish()?;
+        Ok(bytes)
+    }
 }
 
 /// The picture of weights [O, C, KH, KW].
-fn draw(weights: &[f32], shape: &[usize]) -> RgbImage {
-    let [count, channels, height, width] = *shape else { return RgbImage::new(1, 1) };
+fn draw(weights: &[f32], shape: &[usize]) -> Picture {
+    let [count, channels, height, width] = *shape else { return Picture::white(1, 1) };
     let columns = if count > COLUMNS { COLUMNS } else { count.min((count as f64).sqrt().ceil() as usize * 2) }.max(1);
     let factor = READABLE.div_ceil(height.max(width)).max(1);
     let cell = [height * factor + GAP, width * factor + GAP];
     let size = [count.div_ceil(columns) * cell[0] + GAP, columns * cell[1] + GAP];
-    let mut picture = RgbImage::from_pixel(size[1] as u32, size[0] as u32, Rgb([255; 3]));
+    let mut picture = Picture::white(size[1], size[0]);
     let plane = height * width;
     for (i, filter) in weights.chunks_exact(channels * plane).enumerate() {
         let largest = filter.iter().filter(|w| w.is_finite()).fold(0.0_f32, |largest, w| largest.max(w.abs()));
@@ -60,7 +79,7 @@ fn draw(weights: &[f32], shape: &[usize]) -> RgbImage {
                     let sum: f32 = (0..channels).map(|channel| filter[channel * plane + at]).sum();
                     [tone(sum / channels as f32); 3]
                 };
-                picture.put_pixel((corner[1] + x) as u32, (corner[0] + y) as u32, Rgb(color));
+                picture.pixels[(corner[0] + y) * size[1] + corner[1] + x] = color;
             }
         }
     }
@@ -78,19 +97,19 @@ mod tests {
     fn each_filter_is_scaled_by_itself() {
         // Two filters of 1×2 pixels in one channel, the second a hundred times the first and turned round.
         let picture = draw(&[0.01, -0.005, -0.5, 1.0], &[2, 1, 1, 2]);
-        let cell = 44 + GAP as u32;
-        let left = |filter: u32, x: u32| picture.get_pixel(GAP as u32 + filter * cell + x, GAP as u32).0;
+        let cell = 44 + GAP;
+        let left = |filter: usize, x: usize| picture.pixels[GAP * picture.width + GAP + filter * cell + x];
         assert_eq!([left(0, 0), left(0, 22)], [[255; 3], [64; 3]]);
         assert_eq!([left(1, 21), left(1, 43)], [[64; 3], [255; 3]]);
-        assert_eq!(picture.get_pixel(0, 0).0, [255; 3], "between filters it is white");
+        assert_eq!(picture.pixels[0], [255; 3], "between filters it is white");
     }
 
     #[test]
     fn three_channels_are_colours_and_zero_is_gray() {
         let picture = draw(&[1.0, 0.0, -1.0], &[1, 3, 1, 1]);
-        assert_eq!(picture.get_pixel(GAP as u32, GAP as u32).0, [255, 128, 0]);
+        assert_eq!(picture.pixels[GAP * picture.width + GAP], [255, 128, 0]);
         let picture = draw(&[0.0; 3], &[1, 3, 1, 1]);
-        assert_eq!(picture.get_pixel(GAP as u32, GAP as u32).0, [128; 3]);
+        assert_eq!(picture.pixels[GAP * picture.width + GAP], [128; 3]);
     }
 
     #[test]
