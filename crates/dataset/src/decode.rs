@@ -83,8 +83,8 @@ fn check_size(width: u64, height: u64) -> Result<(), String> {
 
 fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
     // The decoder fills what is missing with gray, so truncation has to be looked for: no end marker after the last scan.
-    let marker = |kind: u8| bytes.windows(2).rposition(|pair| pair == [0xff, kind]);
-    if marker(0xd9) < marker(0xda) || marker(0xd9).is_none() {
+    let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
+    if end.is_none_or(|end| bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda])) {
         return Err("truncated JPEG: it has no end marker".to_string());
     }
     let said = |error: zune_jpeg::errors::DecodeErrors| {

@@ -83,14 +83,16 @@ pub(crate) fn region(
     resizer.resize_typed(&source, &mut scaled, &bilinear(region)).expect("the region lies inside of the image");
 }
 
-/// [H, W, C] to [C, H, W].
+/// [H, W, C] to [C, H, W], for 1 or 3 channels.
 pub(crate) fn planes(interleaved: &[u8], channels: usize) -> Vec<u8> {
     if channels == 1 {
         return interleaved.to_vec();
     }
-    let mut planar = Vec::with_capacity(interleaved.len());
-    for channel in 0..channels {
-        planar.extend(interleaved.chunks_exact(channels).map(|pixel| pixel[channel]));
+    let mut planar = vec![0; interleaved.len()];
+    let (red, rest) = planar.split_at_mut(interleaved.len() / 3);
+    let (green, blue) = rest.split_at_mut(interleaved.len() / 3);
+    for (((pixel, red), green), blue) in interleaved.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
+        [*red, *green, *blue] = *pixel;
     }
     planar
 }
