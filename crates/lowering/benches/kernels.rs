@@ -51,16 +51,23 @@ fn main() {
     for _ in 0..profiled {
         program.run();
     }
-    let mut rows: Vec<(&'static str, f64)> = Vec::new();
+    let mut rows: Vec<(&'static str, f64, f64, f64)> = Vec::new();
     for step in program.profile() {
         let ms = step.time.as_secs_f64() * 1e3 / profiled as f64;
-        match rows.iter_mut().find(|(name, _)| *name == step.kernel) {
-            Some((_, sum)) => *sum += ms,
-            None => rows.push((step.kernel, ms)),
+        let (done, defined) = (step.work.done_flop, step.work.defined_flop);
+        match rows.iter_mut().find(|(name, ..)| *name == step.kernel) {
+            Some((_, sum, all_done, all_defined)) => {
+                (*sum, *all_done, *all_defined) = (*sum + ms, *all_done + done, *all_defined + defined);
+            }
+            None => rows.push((step.kernel, ms, done, defined)),
         }
     }
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-    rows.iter().for_each(|(name, ms)| println!("{ms:10.4} ms  {name}"));
+    println!("        ms   GFLOP/s   of peak   as defined");
+    for (name, ms, done, defined) in rows {
+        let rate = |flop: f64| flop / ms / 1e6;
+        println!("{ms:10.4} {:9.1} {:8.0}% {:12.1}  {name}", rate(done), rate(done) / peak * 1e11, rate(defined));
+    }
     let median = times[times.len() / 2];
     let flop = network.training_flop(true) as f64 * batch_size as f64;
     println!(

@@ -12,7 +12,7 @@ use super::{
     matrix::{self, Matrix, multiply},
     memory::{Memory, Slot},
     movement::chunk,
-    program::Kernel,
+    program::{Kernel, Work},
     simd,
     winograd::{self, Correlation},
 };
@@ -58,6 +58,10 @@ impl Extents {
         }
     }
 
+    /// Products of one pass over the batch, forward or to one of the gradients.
+    pub(super) fn multiply_adds(&self) -> usize {
+        self.images * self.output() * self.c / self.groups * self.kh * self.kw
+    }
     /// Values of one input image.
     pub(super) fn input(&self) -> usize {
         self.c * self.h * self.w
@@ -196,6 +200,9 @@ struct InputGrad {
 impl Kernel for InputGrad {
     fn name(&self) -> &'static str {
         "convolution input gradient"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.e.multiply_adds())
     }
     fn tasks(&self) -> usize {
         self.e.images.div_ceil(self.e.block())

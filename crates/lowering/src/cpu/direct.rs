@@ -14,7 +14,7 @@ use super::{
     matrix::{Matrix, Sums, Target, Tile, pack_panel, row_tiles, with_tile},
     memory::{Memory, Slot},
     movement::{self, chunk},
-    program::Kernel,
+    program::{Kernel, Work},
     vector::{self, fma},
 };
 
@@ -110,6 +110,9 @@ impl Forward {
 impl Kernel for Forward {
     fn name(&self) -> &'static str {
         "convolution"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.e.multiply_adds())
     }
     fn tasks(&self) -> usize {
         self.e.images
@@ -244,6 +247,9 @@ impl WeightGrad {
 impl Kernel for WeightGrad {
     fn name(&self) -> &'static str {
         "convolution weight gradient"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.e.multiply_adds())
     }
     fn tasks(&self) -> usize {
         self.parts * self.e.groups

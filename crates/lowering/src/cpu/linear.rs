@@ -10,7 +10,7 @@ use super::{
     matrix::{Matrix, Target, Tile, block_depth, pack_panel, row_tiles, with_tile},
     memory::{Memory, Slot},
     movement::chunk,
-    program::Kernel,
+    program::{Kernel, Work},
     update, vector,
 };
 
@@ -90,6 +90,9 @@ impl Forward {
 impl Kernel for Forward {
     fn name(&self) -> &'static str {
         "linear"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.rows * self.inputs * self.outputs)
     }
     fn tasks(&self) -> usize {
         self.outputs.div_ceil(OUTPUTS)
@@ -189,6 +192,9 @@ impl InputGrad {
 impl Kernel for InputGrad {
     fn name(&self) -> &'static str {
         "linear input gradient"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.rows * self.inputs * self.outputs)
     }
     fn tasks(&self) -> usize {
         self.inputs.div_ceil(INPUTS)
@@ -303,6 +309,9 @@ impl Kernel for WeightGrad {
             Use::Keep(_) => "linear weight gradient",
             Use::Update(..) => "linear weight gradient and update",
         }
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.rows * self.inputs * self.outputs)
     }
     fn tasks(&self) -> usize {
         self.outputs.div_ceil(OUTPUTS)

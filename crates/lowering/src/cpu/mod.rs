@@ -32,7 +32,7 @@ use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
 pub use peak::fma_peak;
-pub use program::{MemoryPlan, Program, StepTime, Workspace};
+pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};
 
 use self::{

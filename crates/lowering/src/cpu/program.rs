@@ -19,6 +19,32 @@ use super::{
     team::Team,
 };
 
+/// Multiply-adds of a kernel, in floating-point operations (two each). Zero where it computes no sums of products.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Of the sums that define it.
+    pub defined_flop: f64,
+    /// Of those that it computes: minimal filtering needs fewer. Transforms of operands are not counted.
+    pub done_flop: f64,
+}
+
+impl Work {
+    /// Of a kernel that computes its sums as they are defined.
+    pub(crate) fn plain(multiply_adds: usize) -> Self {
+        let flop = 2.0 * multiply_adds as f64;
+        Self { defined_flop: flop, done_flop: flop }
+    }
+}
+
+/// A part of a kernel.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    /// Of the kernel's time, in [0, 1].
+    pub(crate) share: f64,
+    /// Of one step.
+    pub(crate) work: Work,
+}
+
 /// One fused operation, split into tasks by the shapes alone.
 pub(crate) trait Kernel: Sync {
     /// What it computes, for profiles.
@@ -31,9 +57,13 @@ pub(crate) trait Kernel: Sync {
     }
     /// Starts to time its parts, if it has any.
     fn start_profile(&self) {}
+    /// Multiply-adds of one step.
+    fn work(&self) -> Work {
+        Work::default()
+    }
     /// Its parts and their shares of its time since [`Self::start_profile`].
-    fn profile(&self) -> Vec<(&'static str, f64)> {
-        vec![(self.name(), 1.0)]
+    fn profile(&self) -> Vec<Part> {
+        vec![Part { name: self.name(), share: 1.0, work: self.work() }]
     }
     /// Runs one task. Writes no range that another task of this kernel touches.
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]);
@@ -100,6 +130,8 @@ pub struct StepTime {
     pub kernel: &'static str,
     /// Sum over the profiled steps.
     pub time: Duration,
+    /// Multiply-adds of one step.
+    pub work: Work,
 }
 
 /// Kernels in a fixed order over planned memory: what a lowered graph consists of.
@@ -165,7 +197,7 @@ impl Program {
         let times = self.profile.borrow().clone().unwrap_or_default();
         let mut parts = Vec::new();
         for (kernel, time) in self.kernels.iter().zip(times) {
-            let part = |(kernel, share)| StepTime { kernel, time: time.mul_f64(share) };
+            let part = |Part { name, share, work }| StepTime { kernel: name, time: time.mul_f64(share), work };
             parts.extend(kernel.profile().into_iter().map(part));
         }
         parts

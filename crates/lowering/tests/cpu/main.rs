@@ -10,6 +10,7 @@ mod parity;
 mod support;
 mod threads;
 mod winograd;
+mod work;
 
 use graph::Autograd;
 use lowering::cpu::{CpuCompiler, Workspace};

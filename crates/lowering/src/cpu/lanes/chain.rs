@@ -18,7 +18,7 @@ use pulp::WithSimd;
 use super::super::{
     Plan,
     memory::{Memory, Place, Slot, layout},
-    program::Kernel,
+    program::{Kernel, Part, Work},
     vector::{self, Level},
 };
 
@@ -87,6 +87,8 @@ pub(super) struct Chains {
     pub(super) blocks: usize,
     values: Vec<Value>,
     chains: Vec<Vec<Box<dyn Step>>>,
+    /// Multiply-adds of each step over the batch.
+    multiply_adds: Vec<Vec<usize>>,
     /// Slots of the plan that steps of each chain touch beside the values.
     slots: Vec<Vec<Slot>>,
     homes: OnceCell<Vec<Home>>,
@@ -95,8 +97,8 @@ pub(super) struct Chains {
 impl Chains {
     pub(super) fn new(level: Level, lanes: usize, blocks: usize, chains: usize) -> Self {
         let steps = (0..chains).map(|_| Vec::new()).collect();
-        let slots = vec![Vec::new(); chains];
-        Self { level, lanes, blocks, values: Vec::new(), chains: steps, slots, homes: OnceCell::new() }
+        let (slots, multiply_adds) = (vec![Vec::new(); chains], vec![Vec::new(); chains]);
+        Self { level, lanes, blocks, values: Vec::new(), chains: steps, multiply_adds, slots, homes: OnceCell::new() }
     }
 
     /// A value of this many features.
@@ -113,6 +115,12 @@ impl Chains {
         }
         self.slots[chain].extend(slots);
         self.chains[chain].push(Box::new(step));
+        self.multiply_adds[chain].push(0);
+    }
+
+    /// Notes how many products the last step of a chain adds up over the batch.
+    pub(super) fn note_work(&mut self, chain: usize, multiply_adds: usize) {
+        *self.multiply_adds[chain].last_mut().expect("a step was pushed") = multiply_adds;
     }
 
     /// Gives every value its place. Call once all steps are there.
@@ -172,8 +180,10 @@ impl Chains {
             _ => None,
         });
         let private = private.max().unwrap_or(0);
+        let multiply_adds = std::mem::take(&mut self.multiply_adds[chain]);
         let times = OnceLock::new();
-        plan.push(Chain { level: self.level, blocks: self.blocks, private, homes, steps, times }, &touches);
+        let chain = Chain { level: self.level, blocks: self.blocks, private, homes, steps, multiply_adds, times };
+        plan.push(chain, &touches);
     }
 }
 
@@ -184,6 +194,7 @@ struct Chain {
     private: usize,
     homes: Vec<Home>,
     steps: Vec<Box<dyn Step>>,
+    multiply_adds: Vec<usize>,
     /// Nanoseconds of each step on all threads, if they are measured.
     times: OnceLock<Vec<AtomicU64>>,
 }
@@ -202,11 +213,16 @@ impl Kernel for Chain {
         let times = self.times.get_or_init(|| self.steps.iter().map(|_| AtomicU64::new(0)).collect());
         times.iter().for_each(|time| time.store(0, Relaxed));
     }
-    fn profile(&self) -> Vec<(&'static str, f64)> {
-        let Some(times) = self.times.get() else { return vec![(self.name(), 1.0)] };
-        let times: Vec<f64> = times.iter().map(|time| time.load(Relaxed) as f64).collect();
+    fn work(&self) -> Work {
+        Work::plain(self.multiply_adds.iter().sum())
+    }
+    fn profile(&self) -> Vec<Part> {
+        let times: Vec<f64> = self.times.get().into_iter().flatten().map(|time| time.load(Relaxed) as f64).collect();
         let total = times.iter().sum::<f64>().max(1.0);
-        self.steps.iter().zip(times).map(|(step, time)| (step.name(), time / total)).collect()
+        let steps = self.steps.iter().zip(&self.multiply_adds).zip(times);
+        steps
+            .map(|((step, &work), time)| Part { name: step.name(), share: time / total, work: Work::plain(work) })
+            .collect()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let times = self.times.get();

@@ -46,6 +46,10 @@ impl Extents {
     pub(super) fn taps(&self) -> usize {
         self.c * self.kh * self.kw
     }
+    /// Products of one image, forward or to one of the gradients.
+    pub(super) fn multiply_adds(&self) -> usize {
+        self.o * self.oh * self.ow * self.taps()
+    }
 }
 
 /// Splits channels evenly into tiles of at most [`CHANNELS`].

@@ -7,7 +7,7 @@ use super::super::{
     Plan,
     memory::{Memory, Slot},
     movement::chunk,
-    program::Kernel,
+    program::{Kernel, Work},
     update,
     vector::{self, Level, fma},
 };
@@ -94,6 +94,13 @@ struct Gradients {
 impl Kernel for Gradients {
     fn name(&self) -> &'static str {
         "parameters"
+    }
+    fn work(&self) -> Work {
+        let products = |gradient: &Gradient| match gradient.origin {
+            Origin::Partial(_) => 0,
+            Origin::Rows { outputs, inputs, .. } => self.images * outputs * inputs,
+        };
+        Work::plain(self.all.iter().map(products).sum())
     }
     fn tasks(&self) -> usize {
         self.all.iter().map(Gradient::tasks).sum()

@@ -387,12 +387,14 @@ impl Lowering<'_> {
                     let products = Products::forward(e, lanes, (x, y), (packed, bias), activation);
                     self.chains.push(PASS, products, &[x, y], &[packed, bias]);
                 }
+                self.chains.note_work(PASS, images * e.multiply_adds());
             }
             Operator::Linear => {
                 let x = self.take(i, 0);
                 let (w, bias) = (self.slot(i, 1), self.slot(i, 2));
                 let (activation, y) = self.fused_activation(i);
                 self.chains.push(PASS, linear::Linear { x, y, w, bias, activation }, &[x, y], &[w, bias]);
+                self.chains.note_work(PASS, images * shapes[1].iter().product::<usize>());
             }
             Operator::ConvolutionInputGrad(a, shape) => {
                 let e = extents(*a, shape, &shapes[0], &shapes[1]);
@@ -405,12 +407,14 @@ impl Lowering<'_> {
                     let packed = self.pack.add(&mut self.plan, w, e, true);
                     self.chains.push(PASS, Products::input_grad(e, lanes, (dy, dx), packed), &[dy, dx], &[packed]);
                 }
+                self.chains.note_work(PASS, images * e.multiply_adds());
             }
             Operator::LinearInputGrad => {
                 let dy = self.take(i, 1);
                 let w = self.slot(i, 0);
                 let dx = self.new_value(i);
                 self.chains.push(PASS, linear::LinearInputGrad { dy, dx, w }, &[dy, dx], &[w]);
+                self.chains.note_work(PASS, images * shapes[0].iter().product::<usize>());
             }
             Operator::ConvolutionWeightGrad(a, shape) => {
                 let e = extents(*a, &shapes[0], shape, &shapes[1]);
@@ -425,6 +429,7 @@ impl Lowering<'_> {
                 let sums = (strip < e.oh).then(|| self.chains.value(e.o * e.taps()));
                 let touched: Vec<Id> = [x, dy].into_iter().chain(sums).collect();
                 self.chains.push(PASS, WeightGrad::new(e, strip, (x, dy, sums), partial), &touched, &[partial]);
+                self.chains.note_work(PASS, images * e.multiply_adds());
                 self.origins[i] = Some(Origin::Partial(partial));
             }
             Operator::LinearWeightGrad => self.rows(i, shapes[0][1], shapes[1][1]),

@@ -11,7 +11,7 @@ use super::{
         matrix::{Target, Tile, row_tiles, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
-        program::Kernel,
+        program::{Kernel, Work},
         vector,
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
@@ -145,6 +145,9 @@ impl Apply {
 impl Kernel for Apply {
     fn name(&self) -> &'static str {
         self.name
+    }
+    fn work(&self) -> Work {
+        self.c.work()
     }
     fn tasks(&self) -> usize {
         self.c.images.div_ceil(self.images())

@@ -14,7 +14,7 @@ pub(super) use apply::{forward, input_grad};
 use transform::{POINTS, PRODUCTS};
 pub(super) use weight_grad::weight_grad;
 
-use super::matrix::Tile;
+use super::{matrix::Tile, program::Work};
 
 /// One correlation: y [images, groups·to, oh, ow] from x [images, groups·from, h, w].
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,15 @@ impl Correlation {
     /// Tiles of an image.
     fn per_image(&self) -> usize {
         self.tiles().iter().product()
+    }
+    /// Multiply-adds over the batch: what the correlation is defined by, and 36 for each tile and pair of channels.
+    fn work(&self) -> Work {
+        let pairs = (self.images * self.groups * self.from * self.to) as f64;
+        let defined = self.oh * self.ow * self.kernel * self.kernel;
+        Work {
+            defined_flop: 2.0 * pairs * defined as f64,
+            done_flop: 2.0 * pairs * (self.per_image() * PRODUCTS) as f64,
+        }
     }
     /// Height and width of an image with its padding, up to what the last tiles read.
     fn padded(&self) -> [usize; 2] {

@@ -14,7 +14,7 @@ use super::{
         matrix::{Sums, Tile, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
-        program::Kernel,
+        program::{Kernel, Work},
         vector::{self, fma},
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
@@ -140,6 +140,11 @@ struct Accumulate {
 impl Kernel for Accumulate {
     fn name(&self) -> &'static str {
         "winograd weight gradient"
+    }
+    fn work(&self) -> Work {
+        let work = self.e.c.work();
+        let share = self.tiles as f64 / (self.e.c.images * self.e.c.per_image()) as f64;
+        Work { defined_flop: work.defined_flop * share, done_flop: work.done_flop * share }
     }
     fn tasks(&self) -> usize {
         self.e.c.groups * PRODUCTS
