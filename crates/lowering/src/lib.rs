@@ -7,4 +7,6 @@
 #![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of fixed length with one index")]
 
 pub mod cpu;
+mod fusion;
+mod memory;
 mod schedule;
