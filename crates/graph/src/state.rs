@@ -17,6 +17,7 @@ struct Inner {
     name: String,
     shape: Vec<usize>,
     values: OnceLock<RwLock<Buffer>>,
+    version: AtomicU64,
 }
 
 /// A named buffer shared by all graphs that read or write it. Cloning clones the handle, not the values.
@@ -34,6 +35,7 @@ impl State {
             name: name.into(),
             shape: shape.to_vec(),
             values: OnceLock::new(),
+            version: AtomicU64::new(0),
         }))
     }
 
@@ -57,6 +59,11 @@ impl State {
         self.0.shape.iter().product()
     }
 
+    /// How often the values were given out for writing: whoever keeps a copy elsewhere sees by it that the copy is old.
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> &RwLock<Buffer> {
         self.0.values.get_or_init(|| RwLock::new(Buffer::new(self.elements())))
     }
@@ -68,6 +75,7 @@ impl State {
 
     /// Values for writing.
     pub fn write(&self) -> RwLockWriteGuard<'_, Buffer> {
+        self.0.version.fetch_add(1, Ordering::Relaxed);
         self.lock().write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

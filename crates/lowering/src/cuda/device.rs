@@ -1,0 +1,257 @@
+//! The GPU that is found, or why none is used.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    error::{CudaError, Failure, LEAST_DRIVER},
+    library::{Context, Driver, Nvrtc},
+};
+
+/// Where the libraries are looked for: names that the system's loader resolves, or paths, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Libraries {
+    /// The driver.
+    pub driver: Vec<String>,
+    /// NVRTC.
+    pub nvrtc: Vec<String>,
+}
+
+impl Default for Libraries {
+    /// What `PIPELINE_CUDA_DRIVER` and `PIPELINE_NVRTC` name; else CUDA 13 before CUDA 12, wherever the loader looks.
+    fn default() -> Self {
+        let named = |variable: &str, usual: &[&str]| match std::env::var(variable) {
+            Ok(path) if !path.is_empty() => vec![path],
+            _ => usual.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let nvrtc = [
+            "libnvrtc.so.13",
+            "libnvrtc.so.12",
+            "libnvrtc.so",
+            "/usr/local/cuda/lib64/libnvrtc.so",
+            "nvrtc64_130_0.dll",
+            "nvrtc64_120_0.dll",
+        ];
+        let unix = |name: &&&str| cfg!(windows) == name.ends_with(".dll");
+        let nvrtc: Vec<&str> = nvrtc.iter().filter(unix).copied().collect();
+        let driver: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
+        Self { driver: named("PIPELINE_CUDA_DRIVER", driver), nvrtc: named("PIPELINE_NVRTC", &nvrtc) }
+    }
+}
+
+/// A GPU, ready for programs: shared by all threads of the process.
+pub struct Device {
+    pub(crate) driver: Driver,
+    nvrtc: Nvrtc,
+    context: Context,
+    /// What it is called.
+    pub name: String,
+    /// Its compute capability, as (major, minor).
+    pub capability: (i32, i32),
+    /// All its memory, in bytes.
+    pub memory_bytes: usize,
+    /// CUDA version that the driver serves, as (major, minor).
+    pub driver_version: (i32, i32),
+    /// What kernels are compiled for.
+    architecture: String,
+    /// What NVRTC made of each source.
+    compiled: Mutex<HashMap<String, Arc<Vec<u8>>>>,
+    lost: AtomicBool,
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({})", self.name)
+    }
+}
+
+/// One thing that was looked for, for `pipeline device`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What: `driver`, `NVRTC`, `GPU` …
+    pub what: &'static str,
+    /// What was found, or why it is refused.
+    pub found: String,
+    /// Whether it can be used.
+    pub usable: bool,
+}
+
+/// Numbers of attributes in `cuda.h`.
+const CAPABILITY_MAJOR: i32 = 75;
+const CAPABILITY_MINOR: i32 = 76;
+
+impl Device {
+    /// The first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses).
+    ///
+    /// # Errors
+    /// Says what is missing, and what would be right.
+    pub fn open(libraries: &Libraries) -> Result<Arc<Self>, CudaError> {
+        let driver = Driver::load(&libraries.driver)?;
+        let driver_version = driver.version()?;
+        if driver_version < LEAST_DRIVER {
+            return Err(CudaError::OldDriver { found: driver_version });
+        }
+        if driver.device_count()? == 0 {
+            return Err(CudaError::NoDevice);
+        }
+        let nvrtc = Nvrtc::load(&libraries.nvrtc)?;
+        let device = driver.device(0)?;
+        let name = driver.device_name(device)?;
+        let attribute = |number| driver.device_attribute(number, device);
+        let capability = (attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?);
+        let architecture = architecture(&nvrtc.architectures, capability).ok_or_else(|| CudaError::Unsupported {
+            name: name.clone(),
+            capability,
+            version: nvrtc.version,
+            least: nvrtc.architectures.first().map_or_else(String::new, |a| format!("{}.{}", a / 10, a % 10)),
+        })?;
+        let context = driver.retain(device)?;
+        Ok(Arc::new(Self {
+            memory_bytes: driver.device_memory_bytes(device)?,
+            driver,
+            nvrtc,
+            context,
+            name,
+            capability,
+            driver_version,
+            architecture,
+            compiled: Mutex::default(),
+            lost: AtomicBool::new(false),
+        }))
+    }
+
+    /// All that was looked for, step by step; the last one says why there is no GPU, if there is none.
+    pub fn survey(libraries: &Libraries) -> Vec<Finding> {
+        let fine = |what, found: String| Finding { what, found, usable: true };
+        let refused = |what, error: CudaError| Finding { what, found: error.to_string(), usable: false };
+        let mut findings = Vec::new();
+        let driver = match Driver::load(&libraries.driver) {
+            Ok(driver) => driver,
+            Err(error) => return vec![refused("driver", error)],
+        };
+        match driver.version() {
+            Ok(version) if version < LEAST_DRIVER => {
+                findings.push(refused("driver", CudaError::OldDriver { found: version }));
+            }
+            Ok((major, minor)) => findings.push(fine("driver", format!("{}, CUDA {major}.{minor}", driver.library))),
+            Err(failure) => findings.push(refused("driver", failure.into())),
+        }
+        match Nvrtc::load(&libraries.nvrtc) {
+            Ok(nvrtc) => {
+                let (major, minor) = nvrtc.version;
+                findings.push(fine("NVRTC", format!("{}, {major}.{minor}", nvrtc.library)));
+            }
+            Err(error) => findings.push(refused("NVRTC", error)),
+        }
+        let gpus = driver.device_count().and_then(|count| {
+            let gpu = |ordinal| {
+                let device = driver.device(ordinal)?;
+                let attribute = |number| driver.device_attribute(number, device);
+                let (major, minor) = (attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?);
+                let gigabytes = driver.device_memory_bytes(device)? as f64 / 1e9;
+                let name = driver.device_name(device)?;
+                Ok(format!("{name}, {gigabytes:.1} GB, compute capability {major}.{minor}"))
+            };
+            (0..count).map(gpu).collect::<Result<Vec<_>, Failure>>()
+        });
+        match gpus {
+            Ok(gpus) if gpus.is_empty() => findings.push(refused("GPU", CudaError::NoDevice)),
+            Ok(gpus) => findings.extend(gpus.into_iter().map(|gpu| fine("GPU", gpu))),
+            Err(failure) => findings.push(refused("GPU", failure.into())),
+        }
+        findings
+    }
+
+    /// What provenance says of it: name, compute capability and versions.
+    pub fn description(&self) -> String {
+        let ((major, minor), driver, nvrtc) = (self.capability, self.driver_version, self.nvrtc.version);
+        format!(
+            "cuda: {} (compute capability {major}.{minor}, driver CUDA {}.{}, NVRTC {}.{})",
+            self.name, driver.0, driver.1, nvrtc.0, nvrtc.1
+        )
+    }
+
+    /// Whether a call has told that the device is gone for this process.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Notes a loss on the way.
+    pub(crate) fn note<T, E: Into<CudaError>>(&self, result: Result<T, E>) -> Result<T, CudaError> {
+        result.map_err(|error| {
+            let error = error.into();
+            if matches!(error, CudaError::Lost(_)) {
+                self.lost.store(true, Ordering::SeqCst);
+            }
+            error
+        })
+    }
+
+    /// Makes the device this thread's current one.
+    pub(crate) fn bind(&self) -> Result<(), CudaError> {
+        self.note(self.driver.bind(self.context))
+    }
+
+    /// Memory in bytes, zeroed or not; says how much is free where it is too much.
+    pub(crate) fn allocate(&self, bytes: usize) -> Result<super::library::Allocation, CudaError> {
+        self.note(self.driver.allocate(bytes).map_err(|failure| {
+            if !failure.is_out_of_memory() {
+                return failure.into();
+            }
+            let (free_bytes, total_bytes) = self.driver.memory_info().unwrap_or((0, self.memory_bytes));
+            CudaError::OutOfMemory { wanted_bytes: bytes, free_bytes, total_bytes }
+        }))
+    }
+
+    /// What the driver loads for a source; the same source is compiled once in a process.
+    pub(crate) fn compile(&self, source: &str) -> Result<Arc<Vec<u8>>, CudaError> {
+        let cache = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = cache().get(source) {
+            return Ok(Arc::clone(image));
+        }
+        let (image, _) = self.nvrtc.compile(source, &self.architecture)?;
+        let image = Arc::new(image);
+        cache().insert(source.to_owned(), Arc::clone(&image));
+        Ok(image)
+    }
+}
+
+/// The best that NVRTC has for a device: code of the device's own generation, else PTX of an earlier one, which the driver compiles.
+fn architecture(known: &[i32], capability: (i32, i32)) -> Option<String> {
+    let own = capability.0 * 10 + capability.1;
+    let best = known.iter().copied().filter(|&architecture| architecture <= own).max()?;
+    let kind = if best / 10 == capability.0 { "sm" } else { "compute" };
+    Some(format!("{kind}_{best}"))
+}
+
+/// Compiles a source for an architecture such as `sm_80` without any device; gives the log, which is empty if nothing was to be said.
+///
+/// # Errors
+/// Where there is no NVRTC, or the source does not compile.
+pub fn compile_only(libraries: &Libraries, sources: &[String], architecture: &str) -> Result<Vec<String>, CudaError> {
+    let nvrtc = Nvrtc::load(&libraries.nvrtc)?;
+    sources.iter().map(|source| Ok(nvrtc.compile(source, architecture)?.1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::architecture;
+
+    #[test]
+    fn code_is_for_the_device_or_for_the_driver_to_compile() {
+        let known = [75, 80, 86, 90, 100, 120];
+        let best = |major, minor| architecture(&known, (major, minor));
+        assert_eq!(best(7, 5).as_deref(), Some("sm_75"));
+        assert_eq!(best(8, 9).as_deref(), Some("sm_86"));
+        assert_eq!(best(9, 0).as_deref(), Some("sm_90"));
+        assert_eq!(best(11, 0).as_deref(), Some("compute_100"));
+        assert_eq!(best(13, 0).as_deref(), Some("compute_120"));
+        assert_eq!(best(7, 0), None);
+    }
+}

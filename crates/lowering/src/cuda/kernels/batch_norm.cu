@@ -1,0 +1,126 @@
+// Sums over all but the second dimension, and batch normalization (Ioffe & Szegedy 2015). A channel's values are split into PARTS ranges by
+// the shape alone; a block sums each range, and one thread adds a channel's parts in order.
+
+template <int IMAGES, int CHANNELS, int PLANE, int RANGES>
+struct Channels {
+    static constexpr int N = IMAGES, C = CHANNELS, P = PLANE, PARTS = RANGES;
+    static constexpr int COUNT = N * P, SHARE = (COUNT + PARTS - 1) / PARTS;
+
+    // Position of value i of a channel.
+    static DEVICE int at(int channel, int i) { return ((i / P) * C + channel) * P + i % P; }
+};
+
+// 1 / √(variance + ε).
+DEVICE float inverse_deviation(float variance) {
+    return 1.0f / sqrtf(variance + 1e-5f);
+}
+
+// Grid: (PARTS, C). partial [C, PARTS].
+template <class S>
+DEVICE void channel_parts(const float* x, float* partial) {
+    __shared__ float room[THREADS];
+    const int channel = blockIdx.y, part = blockIdx.x;
+    const int end = min((part + 1) * S::SHARE, S::COUNT);
+    float sum = 0.0f;
+    for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) partial[channel * S::PARTS + part] = sum;
+}
+
+// One thread for each channel.
+template <class S>
+DEVICE void channel_sum(const float* partial, float* y) {
+    const int channel = first_index();
+    if (channel >= S::C) return;
+    float sum = 0.0f;
+    for (int part = 0; part < S::PARTS; part++) sum += partial[channel * S::PARTS + part];
+    y[channel] = sum;
+}
+
+// Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. Grid: (PARTS, C).
+template <class S>
+DEVICE void moment_parts(const float* x, float* partial) {
+    __shared__ float room[THREADS];
+    const int channel = blockIdx.y, part = blockIdx.x;
+    const int begin = part * S::SHARE, end = min(begin + S::SHARE, S::COUNT);
+    float sum = 0.0f;
+    for (int i = begin + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
+    const float mean = end > begin ? block_sum(sum, room) / (end - begin) : 0.0f;
+    float squares = 0.0f;
+    for (int i = begin + threadIdx.x; i < end; i += THREADS) {
+        const float apart = x[S::at(channel, i)] - mean;
+        squares += apart * apart;
+    }
+    squares = block_sum(squares, room);
+    if (threadIdx.x == 0) {
+        partial[channel * S::PARTS + part] = mean;
+        partial[(S::C + channel) * S::PARTS + part] = squares;
+    }
+}
+
+// Mean and biased variance from those of the ranges (Chan, Golub & LeVeque 1979). statistics [2, C].
+template <class S>
+DEVICE void moments(const float* partial, float* statistics) {
+    const int channel = first_index();
+    if (channel >= S::C) return;
+    float count = 0.0f, mean = 0.0f, squares = 0.0f;
+    for (int part = 0; part < S::PARTS; part++) {
+        const int size = min((part + 1) * S::SHARE, S::COUNT) - part * S::SHARE;
+        if (size <= 0) continue;
+        const float apart = partial[channel * S::PARTS + part] - mean, all = count + size;
+        squares += partial[(S::C + channel) * S::PARTS + part] + apart * apart * (count * (size / all));
+        mean += apart * (size / all);
+        count = all;
+    }
+    statistics[channel] = mean;
+    statistics[S::C + channel] = squares / count;
+}
+
+template <class S, class Epilogue>
+DEVICE void batch_normalize(const float* x, const float* statistics, const float* gamma, const float* beta, float* y, Epilogue epilogue) {
+    const int i = first_index();
+    if (i >= S::COUNT * S::C) return;
+    const int c = i / S::P % S::C;
+    const float scale = gamma[c] * inverse_deviation(statistics[S::C + c]);
+    y[i] = epilogue((x[i] - statistics[c]) * scale + beta[c], i);
+}
+
+// Parts of dgamma = Σ dy·x̂ and dbeta = Σ dy. partial [2, C, PARTS]. Grid: (PARTS, C).
+template <class S>
+DEVICE void batch_parameter_parts(const float* x, const float* statistics, const float* dy, float* partial) {
+    __shared__ float room[THREADS];
+    const int channel = blockIdx.y, part = blockIdx.x;
+    const int end = min((part + 1) * S::SHARE, S::COUNT);
+    const float mean = statistics[channel], inverse = inverse_deviation(statistics[S::C + channel]);
+    float gamma = 0.0f, beta = 0.0f;
+    for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) {
+        const int at = S::at(channel, i);
+        gamma += dy[at] * (x[at] - mean) * inverse;
+        beta += dy[at];
+    }
+    gamma = block_sum(gamma, room);
+    beta = block_sum(beta, room);
+    if (threadIdx.x == 0) {
+        partial[channel * S::PARTS + part] = gamma;
+        partial[(S::C + channel) * S::PARTS + part] = beta;
+    }
+}
+
+template <class S, class Epilogue>
+DEVICE void batch_input_grad(const float* x, const float* statistics, const float* gamma, const float* parameter_grad, const float* dy,
+                             float* dx, Epilogue epilogue) {
+    const int i = first_index();
+    if (i >= S::COUNT * S::C) return;
+    const int c = i / S::P % S::C;
+    const float inverse = inverse_deviation(statistics[S::C + c]), share = 1.0f / S::COUNT;
+    const float normalized = (x[i] - statistics[c]) * inverse;
+    const float apart = dy[i] - parameter_grad[S::C + c] * share - normalized * (parameter_grad[c] * share);
+    dx[i] = epilogue(gamma[c] * inverse * apart, i);
+}
+
+DEVICE void update_running(float* mean, float* variance, const float* statistics, int channels, float momentum, float unbiased) {
+    const int c = first_index();
+    if (c >= channels) return;
+    mean[c] = (1.0f - momentum) * mean[c] + momentum * statistics[c];
+    variance[c] = (1.0f - momentum) * variance[c] + momentum * (statistics[channels + c] * unbiased);
+}

@@ -1,0 +1,52 @@
+// Values one by one: fills, copies, sums, nonlinearities, dropout. All but the first two are also epilogues of other kernels.
+
+enum Nonlinearity { RELU, TANH, SIGMOID };
+
+// Written so that NaN stays NaN.
+template <Nonlinearity KIND>
+DEVICE float activate(float x) {
+    if (KIND == RELU) return x <= 0.0f ? 0.0f : x;
+    if (KIND == TANH) return tanhf(x);
+    return 1.0f / (1.0f + expf(-x));
+}
+
+// dx from y = f(x) and dy.
+template <Nonlinearity KIND>
+DEVICE float activate_gradient(float y, float dy) {
+    if (KIND == RELU) return y <= 0.0f ? 0.0f : dy;
+    if (KIND == TANH) return dy * (1.0f - y * y);
+    return dy * y * (1.0f - y);
+}
+
+// Wellons' lowbias32, as the reference has it.
+DEVICE unsigned mix(unsigned h) {
+    h ^= h >> 16;
+    h *= 0x7feb352du;
+    h ^= h >> 15;
+    h *= 0x846ca68bu;
+    return h ^ (h >> 16);
+}
+
+DEVICE unsigned key_word(unsigned seed, unsigned layer, float a, float b) {
+    return mix(mix(seed ^ (layer * 0x9e3779b9u)) ^ (mix((unsigned)a) + mix((unsigned)b ^ 0x5bd1e995u)));
+}
+
+// `value` at `position`, dropped or scaled up (Srivastava et al. 2014).
+DEVICE float drop(float value, int position, const float* key, unsigned layer, unsigned threshold, float scale) {
+    const unsigned first = key_word(0x243f6a88u, layer, key[0], key[1]);
+    const unsigned second = key_word(0x85a308d3u, layer, key[2], key[3]);
+    const bool keeps = mix(mix((unsigned)position ^ first) + second) >= threshold;
+    return keeps ? value * scale : 0.0f;
+}
+
+DEVICE void fill(float* y, int n, float value) {
+    const int i = first_index();
+    if (i < n) y[i] = value;
+}
+
+// y = epilogue(x).
+template <class Epilogue>
+DEVICE void map(const float* x, float* y, int n, Epilogue epilogue) {
+    const int i = first_index();
+    if (i < n) y[i] = epilogue(x[i], i);
+}

@@ -1,0 +1,103 @@
+//! The CUDA lowering: the same graph as a fixed sequence of kernel launches over one planned arena on the device.
+//!
+//! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `source` writes wrappers with all shapes as
+//! constants around the device functions of `kernels/*.cu`, and NVRTC compiles the whole program at once. `program` runs it, `device` finds
+//! the GPU, `library` calls the driver. Nothing of CUDA is needed to build or to start the program.
+//!
+//! Every sum is taken in an order that shapes alone decide, with no atomics: two runs on one kind of device give equal bits.
+
+mod device;
+mod error;
+mod library;
+mod matrix;
+mod operators;
+mod program;
+mod source;
+
+use std::{cell::RefCell, rc::Rc};
+
+use graph::Operator;
+use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
+
+pub use device::{Device, Finding, Libraries, compile_only};
+pub use error::{CudaError, Failure, LEAST_DRIVER};
+pub use program::{MemoryPlan, Program, Session};
+
+use self::source::{Epilogue, Plan, View};
+use crate::{
+    fusion::{Group, groups},
+    schedule::schedule,
+};
+
+/// Lowers every operator of a graph into one [`Program`].
+#[derive(Clone)]
+pub struct CudaCompiler {
+    session: Rc<RefCell<Session>>,
+}
+
+impl CudaCompiler {
+    /// Programs compiled with one session share its stream, its arena and the states on the device.
+    pub fn new(session: &Rc<RefCell<Session>>) -> Self {
+        Self { session: Rc::clone(session) }
+    }
+}
+
+impl Compiler for CudaCompiler {
+    /// What cannot be compiled, or has no room, tells so when it is run: a compiler of luminal cannot fail.
+    fn compile<T: ToIdsMut>(&self, graph: &mut Graph, _remap: T) {
+        let program = Program::new(lower(graph), &self.session);
+        graph.graph.clear();
+        graph.add_op(program).finish();
+    }
+}
+
+/// What a graph will need on the device, known without one. The graph must have been through [`graph::Autograd`].
+pub fn memory_plan(graph: &Graph) -> MemoryPlan {
+    MemoryPlan::of(&lower(graph))
+}
+
+/// The CUDA C source of a graph's program, as NVRTC gets it. The graph must have been through [`graph::Autograd`].
+pub fn source(graph: &Graph) -> String {
+    lower(graph).source()
+}
+
+/// The program of a compiled graph.
+///
+/// # Panics
+/// When the graph was not compiled by [`CudaCompiler`].
+pub fn program(graph: &Graph) -> &Program {
+    let index: NodeIndex = graph.graph.node_indices().next().expect("a compiled graph has one node");
+    let operator = graph.graph.node_weight(index).expect("the index was just found");
+    operator.as_any().downcast_ref().expect("the graph was compiled for a GPU")
+}
+
+/// Turns a graph into launches over places.
+fn lower(graph: &Graph) -> Plan {
+    let items = schedule(graph);
+    let fusion = groups(&items);
+    let mut plan = Plan::default();
+    let mut views: Vec<Option<View>> = vec![None; items.len()];
+    for item in 0..items.len() {
+        let view = |input: usize| views[input].expect("inputs come first");
+        match (&items[item].operator, &fusion[item]) {
+            (Operator::Source(state), _) => views[item] = Some(plan.state(state)),
+            (_, Group::Member) => {}
+            (Operator::Reshape(_), Group::Head { .. }) => views[item] = Some(view(items[item].inputs[0])),
+            (Operator::Row(row), Group::Head { .. }) => {
+                let whole = view(items[item].inputs[0]);
+                views[item] = Some(View { offset: whole.offset + row * items[item].output[0], ..whole });
+            }
+            (_, Group::Head { members }) => {
+                let epilogue = Epilogue::new(&items, members, &view);
+                let inputs: Vec<View> = items[item].inputs.iter().map(|&input| view(input)).collect();
+                let output = (items[item].operator.writes().is_empty())
+                    .then(|| plan.temporary(items[item].output.iter().product()));
+                operators::kernel(&mut plan, &items[item], &inputs, output, epilogue);
+                for &made in [item].iter().chain(members) {
+                    views[made] = output;
+                }
+            }
+        }
+    }
+    plan
+}

@@ -1,0 +1,362 @@
+//! The kernels of each operator.
+
+use graph::{
+    Operator,
+    operators::{Convolution, Pool, Rule},
+};
+
+use super::{
+    matrix::Product,
+    source::{Call, Epilogue, Plan, THREADS, View},
+};
+use crate::schedule::Item;
+
+/// Values of a channel that one block sums.
+const CHANNEL_RANGE: usize = 8192;
+/// Ranges of a channel at most.
+const MOST_RANGES: usize = 64;
+/// Values of a gradient whose squares one block sums, as `kernels/update.cu` has it.
+const SQUARE_RANGE: usize = 8192;
+
+/// Appends the kernels of one operator. Exhaustive: an operator without a lowering does not compile.
+pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<View>, epilogue: Epilogue) {
+    let y = || output.expect("the operator has a value");
+    let shapes = &item.shapes;
+    let e = &epilogue;
+    match &item.operator {
+        Operator::Source(_) | Operator::Reshape(_) | Operator::Row(_) => unreachable!("these are views"),
+        Operator::Gradient => unreachable!("autograd comes before lowering"),
+        Operator::Fill(value, shape) => fill(plan, *value, y(), elements(shape)),
+        Operator::Add | Operator::Activation(_) | Operator::ActivationGrad(_) | Operator::Dropout(_) => {
+            let (main, all) = Epilogue::alone(item, x, epilogue);
+            map(plan, "elementwise", main, y(), elements(&item.output), &all);
+        }
+        Operator::ChannelSum => channel_sum(plan, &shapes[0], x[0], y()),
+        Operator::Stack => {
+            let channels = shapes[0][0];
+            let second = View { offset: y().offset + channels, ..y() };
+            map(plan, "copy", x[0], y(), channels, &Epilogue::default());
+            map(plan, "copy", x[1], second, channels, &Epilogue::default());
+        }
+        Operator::Store => map(plan, "copy", x[0], x[1], elements(&shapes[1]), &Epilogue::default()),
+        Operator::Convolution(a) => {
+            let windows = Windows::new(*a, &shapes[0], &shapes[1], &item.output);
+            windows.forward(plan, &[x[0], x[1], x[2], y()], e);
+        }
+        Operator::ConvolutionInputGrad(a, shape) => {
+            Windows::new(*a, shape, &shapes[0], &shapes[1]).input_grad(plan, &[x[0], x[1], y()], e);
+        }
+        Operator::ConvolutionWeightGrad(a, shape) => {
+            Windows::new(*a, &shapes[0], shape, &shapes[1]).weight_grad(plan, &[x[0], x[1], y()], e);
+        }
+        Operator::Linear => {
+            let (rows, inputs, outputs) = (shapes[0][0], shapes[0][1], item.output[1]);
+            let product = Product { m: rows, n: outputs, k: inputs, groups: 1 };
+            linear(plan, "linear", "LinearForward", &product, [rows, inputs, outputs], &[x[0], x[1], x[2], y()], e);
+        }
+        Operator::LinearInputGrad => {
+            let (rows, inputs, outputs) = (shapes[1][0], shapes[0][1], shapes[0][0]);
+            let product = Product { m: rows, n: inputs, k: outputs, groups: 1 };
+            let operands = [x[0], x[1], y()];
+            linear(plan, "linear dx", "LinearInputGrad", &product, [rows, inputs, outputs], &operands, e);
+        }
+        Operator::LinearWeightGrad => {
+            let (rows, inputs, outputs) = (shapes[0][0], shapes[0][1], shapes[1][1]);
+            let product = Product { m: outputs, n: inputs, k: rows, groups: 1 };
+            let operands = [x[0], x[1], y()];
+            linear(plan, "linear dw", "LinearWeightGrad", &product, [rows, inputs, outputs], &operands, e);
+        }
+        Operator::MaxPool(pool) => pooling(plan, "max pool", "max_pool", *pool, &shapes[0], &[x[0]], y(), e, false),
+        Operator::MaxPoolGrad(pool) => {
+            pooling(plan, "max pool dx", "max_pool_grad", *pool, &shapes[0], &[x[0], x[1]], y(), e, true);
+        }
+        Operator::AveragePool(pool) => {
+            pooling(plan, "average pool", "average_pool", *pool, &shapes[0], &[x[0]], y(), e, false);
+        }
+        Operator::AveragePoolGrad(pool, shape) => {
+            pooling(plan, "average pool dx", "average_pool_grad", *pool, shape, &[x[0]], y(), e, true);
+        }
+        Operator::BatchStatistics => batch_statistics(plan, &shapes[0], x[0], y()),
+        Operator::BatchNormalize => {
+            batch(plan, "batch norm", "batch_normalize", &shapes[0], x, y(), e);
+        }
+        Operator::BatchNormalizeParameterGrad => batch_parameter_grad(plan, &shapes[0], x, y()),
+        Operator::BatchNormalizeInputGrad => {
+            batch(plan, "batch norm dx", "batch_input_grad", &shapes[0], x, y(), e);
+        }
+        Operator::UpdateRunning(momentum, count) => update_running(plan, *momentum, *count, shapes[0][0], x),
+        Operator::LocalResponse(a) => {
+            let n = elements(&shapes[0]);
+            let mut call = Call::new("local response");
+            let (from, to) = (call.reads(x[0]), call.writes(y()));
+            let (alpha, beta, k) = (call.float(a.alpha), call.float(a.beta), call.float(a.k));
+            let last = call.epilogue(e);
+            let body = format!(
+                "local_response<{}>({from}, {to}, {alpha}, {beta}, {k}, {last})",
+                responses(&shapes[0], a.size)
+            );
+            plan.launch(call, over(n), &body);
+        }
+        Operator::LocalResponseGrad(a) => {
+            let n = elements(&shapes[0]);
+            let d = plan.temporary(n);
+            let shape = responses(&shapes[0], a.size);
+            let mut call = Call::new("local response dx");
+            let (from, to) = (call.reads(x[0]), call.writes(d));
+            let (alpha, k) = (call.float(a.alpha), call.float(a.k));
+            plan.launch(call, over(n), &format!("denominators<{shape}>({from}, {to}, {alpha}, {k})"));
+            let mut call = Call::new("local response dx");
+            let (from, d, dy, dx) = (call.reads(x[0]), call.reads(d), call.reads(x[1]), call.writes(y()));
+            let (alpha, beta) = (call.float(a.alpha), call.float(a.beta));
+            let last = call.epilogue(e);
+            let body = format!("local_response_grad<{shape}>({from}, {d}, {dy}, {dx}, {alpha}, {beta}, {last})");
+            plan.launch(call, over(n), &body);
+        }
+        Operator::CrossEntropy => {
+            let (rows, classes) = (shapes[0][0], shapes[0][1]);
+            let losses = plan.temporary(rows);
+            let mut call = Call::new("cross entropy");
+            let body = format!(
+                "cross_entropy_rows<{classes}>({}, {}, {})",
+                call.reads(x[0]),
+                call.reads(x[1]),
+                call.writes(losses)
+            );
+            plan.launch(call, [rows, 1, 1], &body);
+            let mut call = Call::new("cross entropy");
+            let body = format!("mean_loss<{rows}>({}, {})", call.reads(losses), call.writes(y()));
+            plan.launch(call, [1, 1, 1], &body);
+        }
+        Operator::CrossEntropyGrad => {
+            let (rows, classes) = (shapes[0][0], shapes[0][1]);
+            let mut call = Call::new("cross entropy dx");
+            let operands = [call.reads(x[0]), call.reads(x[1]), call.reads(x[2]), call.writes(y())].join(", ");
+            plan.launch(call, [rows, 1, 1], &format!("cross_entropy_grad<{rows}, {classes}>({operands})"));
+        }
+        Operator::ClipFactor => clip_factor(plan, x, shapes, y()),
+        Operator::Update(rule) => update(plan, *rule, x, elements(&shapes[0])),
+    }
+}
+
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// Blocks for one thread per value.
+fn over(values: usize) -> [usize; 3] {
+    [values.div_ceil(THREADS), 1, 1]
+}
+
+fn fill(plan: &mut Plan, value: f32, y: View, n: usize) {
+    let mut call = Call::new("fill");
+    let body = format!("fill({}, {}, {})", call.writes(y), call.int(n), call.float(value));
+    plan.launch(call, over(n), &body);
+}
+
+fn map(plan: &mut Plan, what: &'static str, x: View, y: View, n: usize, epilogue: &Epilogue) {
+    let mut call = Call::new(what);
+    let operands = [call.reads(x), call.writes(y), call.int(n), call.epilogue(epilogue)].join(", ");
+    plan.launch(call, over(n), &format!("map({operands})"));
+}
+
+fn linear(
+    plan: &mut Plan,
+    what: &'static str,
+    problem: &str,
+    product: &Product,
+    [rows, inputs, outputs]: [usize; 3],
+    operands: &[View],
+    epilogue: &Epilogue,
+) {
+    let problem = |parts: usize| format!("{problem}<{rows}, {inputs}, {outputs}, {parts}>");
+    product.launch(plan, what, problem, operands, epilogue);
+}
+
+/// Extents of a convolution: of `kernels/convolution.cu`'s `Windows`.
+struct Windows {
+    a: Convolution,
+    x: Vec<usize>,
+    w: Vec<usize>,
+    y: Vec<usize>,
+}
+
+impl Windows {
+    fn new(a: Convolution, x: &[usize], w: &[usize], y: &[usize]) -> Self {
+        Self { a, x: x.to_vec(), w: w.to_vec(), y: y.to_vec() }
+    }
+
+    fn launch(
+        &self,
+        plan: &mut Plan,
+        what: &'static str,
+        problem: &str,
+        product: &Product,
+        operands: &[View],
+        e: &Epilogue,
+    ) {
+        let Self { a, x, w, y } = self;
+        let extents = [x[0], x[1], x[2], x[3], y[1], y[2], y[3], w[2], w[3], a.stride, a.padding, a.groups];
+        let extents = extents.map(|extent| extent.to_string()).join(", ");
+        let problem = |parts: usize| format!("{problem}<Windows<{extents}>, {parts}>");
+        product.launch(plan, what, problem, operands, e);
+    }
+
+    /// Channels in and out of a group, taps of a window.
+    fn group(&self) -> (usize, usize, usize) {
+        (self.x[1] / self.a.groups, self.y[1] / self.a.groups, self.w[2] * self.w[3])
+    }
+
+    fn forward(&self, plan: &mut Plan, operands: &[View], e: &Epilogue) {
+        let (c, o, taps) = self.group();
+        let product = Product { m: o, n: self.y[0] * self.y[2] * self.y[3], k: c * taps, groups: self.a.groups };
+        self.launch(plan, "convolution", "ConvolutionForward", &product, operands, e);
+    }
+
+    fn input_grad(&self, plan: &mut Plan, operands: &[View], e: &Epilogue) {
+        let (c, o, taps) = self.group();
+        let product = Product { m: c, n: self.x[0] * self.x[2] * self.x[3], k: o * taps, groups: self.a.groups };
+        self.launch(plan, "convolution dx", "ConvolutionInputGrad", &product, operands, e);
+    }
+
+    fn weight_grad(&self, plan: &mut Plan, operands: &[View], e: &Epilogue) {
+        let (c, o, taps) = self.group();
+        let product = Product { m: o, n: c * taps, k: self.y[0] * self.y[2] * self.y[3], groups: self.a.groups };
+        self.launch(plan, "convolution dw", "ConvolutionWeightGrad", &product, operands, e);
+    }
+}
+
+/// One thread for each value of y: of x's shape in a gradient.
+#[expect(clippy::too_many_arguments, reason = "a kernel's name, shape and operands")]
+fn pooling(
+    plan: &mut Plan,
+    what: &'static str,
+    function: &str,
+    pool: Pool,
+    shape: &[usize],
+    x: &[View],
+    y: View,
+    epilogue: &Epilogue,
+    gradient: bool,
+) {
+    let threads = if gradient { elements(shape) } else { elements(&pool.output_shape(shape)) };
+    let mut call = Call::new(what);
+    let mut operands: Vec<String> = x.iter().map(|&view| call.reads(view)).collect();
+    operands.push(call.writes(y));
+    operands.push(call.epilogue(epilogue));
+    let (planes, h, w) = (shape[0] * shape[1], shape[2], shape[3]);
+    let body = format!("{function}<Pool<{planes}, {h}, {w}, {}, {}>>({})", pool.size, pool.stride, operands.join(", "));
+    plan.launch(call, over(threads), &body);
+}
+
+/// `kernels/batch_norm.cu`'s `Channels`, and the number of ranges.
+fn channels(shape: &[usize]) -> (String, usize) {
+    let plane = elements(&shape[2..]);
+    let ranges = (shape[0] * plane).div_ceil(CHANNEL_RANGE).clamp(1, MOST_RANGES);
+    (format!("Channels<{}, {}, {plane}, {ranges}>", shape[0], shape[1]), ranges)
+}
+
+fn channel_sum(plan: &mut Plan, shape: &[usize], x: View, y: View) {
+    let (kind, ranges) = channels(shape);
+    let partial = plan.temporary(shape[1] * ranges);
+    let mut call = Call::new("channel sum");
+    let body = format!("channel_parts<{kind}>({}, {})", call.reads(x), call.writes(partial));
+    plan.launch(call, [ranges, shape[1], 1], &body);
+    add_ranges(plan, "channel sum", shape[1], ranges, partial, y);
+}
+
+/// Sums of each of `rows` over its ranges.
+fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, partial: View, y: View) {
+    let mut call = Call::new(what);
+    let body = format!("channel_sum<Channels<1, {rows}, 1, {ranges}>>({}, {})", call.reads(partial), call.writes(y));
+    plan.launch(call, over(rows), &body);
+}
+
+fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
+    let (kind, ranges) = channels(shape);
+    let partial = plan.temporary(2 * shape[1] * ranges);
+    let mut call = Call::new("batch statistics");
+    let body = format!("moment_parts<{kind}>({}, {})", call.reads(x), call.writes(partial));
+    plan.launch(call, [ranges, shape[1], 1], &body);
+    let mut call = Call::new("batch statistics");
+    let body = format!("moments<{kind}>({}, {})", call.reads(partial), call.writes(y));
+    plan.launch(call, over(shape[1]), &body);
+}
+
+/// x = [x, statistics, dy].
+fn batch_parameter_grad(plan: &mut Plan, shape: &[usize], x: &[View], y: View) {
+    let (kind, ranges) = channels(shape);
+    let partial = plan.temporary(2 * shape[1] * ranges);
+    let mut call = Call::new("batch norm parameters");
+    let operands = [call.reads(x[0]), call.reads(x[1]), call.reads(x[2]), call.writes(partial)].join(", ");
+    plan.launch(call, [ranges, shape[1], 1], &format!("batch_parameter_parts<{kind}>({operands})"));
+    add_ranges(plan, "batch norm parameters", 2 * shape[1], ranges, partial, y);
+}
+
+/// One thread for each value.
+fn batch(
+    plan: &mut Plan,
+    what: &'static str,
+    function: &str,
+    shape: &[usize],
+    x: &[View],
+    y: View,
+    epilogue: &Epilogue,
+) {
+    let mut call = Call::new(what);
+    let mut operands: Vec<String> = x.iter().map(|&view| call.reads(view)).collect();
+    operands.push(call.writes(y));
+    operands.push(call.epilogue(epilogue));
+    let body = format!("{function}<{}>({})", channels(shape).0, operands.join(", "));
+    plan.launch(call, over(elements(shape)), &body);
+}
+
+/// x = [mean, variance, statistics].
+fn update_running(plan: &mut Plan, momentum: f32, count: usize, channels: usize, x: &[View]) {
+    let unbiased = count as f64 / (count.max(2) - 1) as f64;
+    let mut call = Call::new("running statistics");
+    let operands = [call.changes(x[0]), call.changes(x[1]), call.reads(x[2])].join(", ");
+    let numbers = [call.int(channels), call.float(momentum), call.float(unbiased as f32)].join(", ");
+    plan.launch(call, over(channels), &format!("update_running({operands}, {numbers})"));
+}
+
+fn responses(shape: &[usize], size: usize) -> String {
+    format!("Responses<{}, {}, {}, {size}>", shape[0], shape[1], elements(&shape[2..]))
+}
+
+/// x = [gradients…, hyper].
+fn clip_factor(plan: &mut Plan, x: &[View], shapes: &[Vec<usize>], y: View) {
+    let (&hyper, gradients) = x.split_last().expect("hyper is an input");
+    let ranges = |i: usize| elements(&shapes[i]).div_ceil(SQUARE_RANGE);
+    let all: usize = (0..gradients.len()).map(ranges).sum();
+    let partial = plan.temporary(all);
+    let mut from = 0;
+    for (i, &g) in gradients.iter().enumerate() {
+        let mut call = Call::new("gradient norm");
+        let part = View { offset: partial.offset + from, ..partial };
+        let body = format!("squares({}, {}, {})", call.reads(g), call.writes(part), call.int(elements(&shapes[i])));
+        plan.launch(call, [ranges(i), 1, 1], &body);
+        from += ranges(i);
+    }
+    let mut call = Call::new("gradient norm");
+    let operands = [call.reads(partial), call.reads(hyper), call.writes(y), call.int(all)].join(", ");
+    plan.launch(call, [1, 1, 1], &format!("clip_factor({operands})"));
+}
+
+/// x = [parameter, gradient, hyper, moments…, clip factor].
+fn update(plan: &mut Plan, rule: Rule, x: &[View], n: usize) {
+    let mut call = Call::new("update");
+    let clip = x.get(3 + rule.moments());
+    let (function, first, decay) = match rule {
+        Rule::Sgd { nesterov, decay, .. } => ("sgd", nesterov, decay),
+        Rule::Adam { decoupled, decay, .. } => ("adam", decoupled, decay),
+    };
+    let kind = [first, decay, rule.averages(), clip.is_some()].map(|on| on.to_string()).join(", ");
+    let mut operands = vec![call.changes(x[0]), call.reads(x[1]), call.reads(x[2])];
+    operands.extend(x[3..3 + rule.moments()].iter().map(|&moment| call.changes(moment)));
+    if !rule.averages() {
+        operands.push("nullptr".to_owned());
+    }
+    operands.push(clip.map_or_else(|| "nullptr".to_owned(), |&clip| call.reads(clip)));
+    operands.push(call.int(n));
+    plan.launch(call, over(n), &format!("{function}<{kind}>({})", operands.join(", ")));
+}

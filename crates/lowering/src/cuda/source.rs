@@ -1,0 +1,287 @@
+//! A program while it is being written: kernels as CUDA C, launches over planned places.
+
+use std::{collections::HashMap, fmt::Write};
+
+use graph::{
+    Operator, State,
+    operators::{Activation, Dropout},
+};
+
+use crate::{
+    fusion::primary,
+    memory::{Place, Slot},
+    schedule::Item,
+};
+
+/// Device functions of all operators; each family tells about itself.
+const FAMILIES: [&str; 9] = [
+    include_str!("kernels/prelude.cu"),
+    include_str!("kernels/elementwise.cu"),
+    include_str!("kernels/matrix.cu"),
+    include_str!("kernels/linear.cu"),
+    include_str!("kernels/convolution.cu"),
+    include_str!("kernels/pooling.cu"),
+    include_str!("kernels/batch_norm.cu"),
+    include_str!("kernels/local_response.cu"),
+    concat!(include_str!("kernels/cross_entropy.cu"), include_str!("kernels/update.cu")),
+];
+
+/// Threads of every block, as `kernels/prelude.cu` has them.
+pub(crate) const THREADS: usize = 256;
+
+/// A value: where a slot's values begin with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) slot: Slot,
+    /// In values.
+    pub(crate) offset: usize,
+}
+
+/// What a launch hands to its kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Argument {
+    View(View),
+    Int(i32),
+    Float(f32),
+}
+
+/// One kernel, launched once in a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// What it computes, for profiles.
+    pub(crate) what: &'static str,
+    /// Position of its kernel's name.
+    pub(crate) kernel: usize,
+    /// Blocks.
+    pub(crate) grid: [u32; 3],
+    pub(crate) arguments: Vec<Argument>,
+}
+
+/// A state that a program uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Used {
+    pub(crate) state: State,
+    /// Whether its values before the step matter.
+    pub(crate) read: bool,
+    /// Whether the step changes it.
+    pub(crate) written: bool,
+}
+
+/// Kernels and places while they are being collected.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) names: Vec<String>,
+    wrappers: Vec<String>,
+    known: HashMap<String, usize>,
+    pub(crate) launches: Vec<Launch>,
+    pub(crate) places: Vec<Place>,
+    /// By slot; none for places of the arena.
+    pub(crate) states: Vec<Option<Used>>,
+    /// Largest number of values that a kernel indexes.
+    pub(crate) largest: usize,
+}
+
+impl Plan {
+    fn place(&mut self, place: Place, state: Option<Used>) -> View {
+        self.places.push(place);
+        self.states.push(state);
+        View { slot: Slot(self.places.len() - 1), offset: 0 }
+    }
+
+    /// A place for values that live within the step; its lifetime grows with the launches that touch it.
+    pub(crate) fn temporary(&mut self, elements: usize) -> View {
+        self.largest = self.largest.max(elements);
+        self.place(Place::Arena { elements, first: usize::MAX, last: 0 }, None)
+    }
+
+    /// A state's own place.
+    pub(crate) fn state(&mut self, state: &State) -> View {
+        self.largest = self.largest.max(state.elements());
+        self.place(Place::State(state.clone()), Some(Used { state: state.clone(), read: false, written: false }))
+    }
+
+    /// Appends a launch of `call`, whose body is a call of a device function.
+    pub(crate) fn launch(&mut self, call: Call, grid: [usize; 3], body: &str) {
+        let step = self.launches.len();
+        for (argument, access) in call.arguments.iter().zip(&call.accesses) {
+            let Argument::View(view) = argument else { continue };
+            if let Place::Arena { first, last, .. } = &mut self.places[view.slot.0] {
+                *first = step.min(*first);
+                *last = step.max(*last);
+            }
+            if let Some(used) = &mut self.states[view.slot.0] {
+                used.read |= *access != Access::Write;
+                used.written |= *access != Access::Read;
+            }
+        }
+        let text = format!("{}#({}) {{ {body}; }}", call.epilogue, call.parameters.join(", "));
+        let kernel = match self.known.get(&text) {
+            Some(&kernel) => kernel,
+            None => {
+                let kernel = self.names.len();
+                let name = format!("{}_{kernel}", call.what.replace(' ', "_"));
+                let head = format!("extern \"C\" __global__ void __launch_bounds__({THREADS}) {name}");
+                // `@` tells the epilogues of kernels apart, `#` is where the kernel's own head goes.
+                self.wrappers.push(text.replace('#', &head).replace('@', &kernel.to_string()));
+                self.names.push(name);
+                self.known.insert(text, kernel);
+                kernel
+            }
+        };
+        let grid = grid.map(|extent| u32::try_from(extent.max(1)).unwrap_or(u32::MAX));
+        self.launches.push(Launch { what: call.what, kernel, grid, arguments: call.arguments });
+    }
+
+    /// The whole program as one CUDA C source.
+    pub(crate) fn source(&self) -> String {
+        FAMILIES.iter().copied().chain(self.wrappers.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Both,
+}
+
+/// A kernel's parameters, and what is handed over for them.
+pub(crate) struct Call {
+    what: &'static str,
+    parameters: Vec<String>,
+    arguments: Vec<Argument>,
+    accesses: Vec<Access>,
+    /// Definition of the epilogue's type, if there is one.
+    epilogue: String,
+}
+
+impl Call {
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, parameters: Vec::new(), arguments: Vec::new(), accesses: Vec::new(), epilogue: String::new() }
+    }
+
+    fn add(&mut self, kind: &str, argument: Argument, access: Access) -> String {
+        let name = format!("p{}", self.parameters.len());
+        self.parameters.push(format!("{kind} {name}"));
+        self.arguments.push(argument);
+        self.accesses.push(access);
+        name
+    }
+
+    /// A value that is only read; gives the parameter's name, as all of these do.
+    pub(crate) fn reads(&mut self, view: View) -> String {
+        self.add("const float* __restrict__", Argument::View(view), Access::Read)
+    }
+
+    /// A value that is written, every element of it.
+    pub(crate) fn writes(&mut self, view: View) -> String {
+        self.add("float* __restrict__", Argument::View(view), Access::Write)
+    }
+
+    /// A value that is changed in place.
+    pub(crate) fn changes(&mut self, view: View) -> String {
+        self.add("float* __restrict__", Argument::View(view), Access::Both)
+    }
+
+    /// A number.
+    pub(crate) fn int(&mut self, value: usize) -> String {
+        self.add("int", Argument::Int(i32::try_from(value).unwrap_or(i32::MAX)), Access::Read)
+    }
+
+    /// A number.
+    pub(crate) fn float(&mut self, value: f32) -> String {
+        self.add("float", Argument::Float(value), Access::Read)
+    }
+
+    /// What is done to each value before it is stored, as an argument of the device function.
+    pub(crate) fn epilogue(&mut self, epilogue: &Epilogue) -> String {
+        if epilogue.0.is_empty() {
+            return "Keep{}".to_owned();
+        }
+        let (mut fields, mut lines, mut given) = (String::new(), String::new(), Vec::new());
+        let mut field = |call: &mut Self, view: View| {
+            let name = format!("e{}", given.len());
+            // Writing to a string cannot fail.
+            let _ = write!(fields, "const float* {name}; ");
+            given.push(call.reads(view));
+            name
+        };
+        for operation in &epilogue.0 {
+            let line = match *operation {
+                Elementwise::Activation(kind) => format!("activate<{}>(value)", nonlinearity(kind)),
+                Elementwise::ActivationGrad(kind, y) => {
+                    format!("activate_gradient<{}>({}[i], value)", nonlinearity(kind), field(self, y))
+                }
+                Elementwise::Dropout(dropout, key) => format!(
+                    "drop(value, i, {}, {}u, {}u, {:?}f)",
+                    field(self, key),
+                    dropout.layer,
+                    dropout.threshold(),
+                    dropout.scale() as f32
+                ),
+                Elementwise::Add(other) => format!("value + {}[i]", field(self, other)),
+            };
+            let _ = write!(lines, "value = {line}; ");
+        }
+        self.epilogue = format!(
+            "struct Epilogue@ {{ {fields}DEVICE float operator()(float value, int i) const {{ {lines}return value; }} }};\n"
+        );
+        format!("Epilogue@{{{}}}", given.join(", "))
+    }
+}
+
+fn nonlinearity(kind: Activation) -> &'static str {
+    match kind {
+        Activation::Relu => "RELU",
+        Activation::Tanh => "TANH",
+        Activation::Sigmoid => "SIGMOID",
+    }
+}
+
+/// One elementwise operation on a value that is on its way to memory.
+#[derive(Clone, Copy, Debug)]
+enum Elementwise {
+    Activation(Activation),
+    ActivationGrad(Activation, View),
+    Dropout(Dropout, View),
+    Add(View),
+}
+
+/// What a kernel does to its output before it stores it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epilogue(Vec<Elementwise>);
+
+impl Epilogue {
+    /// The members of a group, in order.
+    pub(crate) fn new(items: &[Item], members: &[usize], view: &dyn Fn(usize) -> View) -> Self {
+        let operation = |&member: &usize| {
+            let item = &items[member];
+            Self::operation(item, primary(item).unwrap_or(item.inputs[0]), view)
+        };
+        Self(members.iter().map(operation).collect())
+    }
+
+    /// An elementwise operator by itself: what it transforms, and how, with what follows it.
+    pub(crate) fn alone(item: &Item, x: &[View], then: Self) -> (View, Self) {
+        let main = primary(item).unwrap_or(item.inputs[0]);
+        let view = |input: usize| {
+            let position = item.inputs.iter().position(|&i| i == input);
+            x[position.expect("it is one of the inputs")]
+        };
+        let mut all = Self(vec![Self::operation(item, main, &view)]);
+        all.0.extend(then.0);
+        (view(main), all)
+    }
+
+    fn operation(item: &Item, main: usize, view: &dyn Fn(usize) -> View) -> Elementwise {
+        match item.operator {
+            Operator::Activation(kind) => Elementwise::Activation(kind),
+            Operator::ActivationGrad(kind) => Elementwise::ActivationGrad(kind, view(item.inputs[0])),
+            Operator::Dropout(dropout) => Elementwise::Dropout(dropout, view(item.inputs[1])),
+            Operator::Add => {
+                Elementwise::Add(view(if item.inputs[0] == main { item.inputs[1] } else { item.inputs[0] }))
+            }
+            ref other => unreachable!("{other:?} is not elementwise"),
+        }
+    }
+}

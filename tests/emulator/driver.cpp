@@ -1,0 +1,512 @@
+// A driver and an NVRTC for machines without a GPU: the functions that the program calls, with kernels compiled by the host's C++ compiler
+// and run by a grid emulator. It checks what hardware would not tell: memory is poisoned until it is written, every allocation has guards
+// around it, a barrier that some threads of a block pass by ends the process, and threads may run in reverse, which a missing barrier shows.
+//
+// Faults come from the file LIBRARY.faults beside the library, lines of `key=value`, so that each copy of the library has its own:
+//   init, version, devices, capability   what cuInit returns, and what there is
+//   memory_bytes                         the device's memory
+//   lose_after                           launches after which every call returns 700
+//   synchronize                          what cuStreamSynchronize returns
+//   compile                              1: nothing compiles
+//   order                                reverse: threads and blocks run from the last to the first
+//
+// Built with -DKERNEL_H="PATH"; compiled kernels are kept in LIBRARY's folder.
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, LOST = 700;
+
+std::mutex lock;
+
+std::string own_path() {
+    Dl_info info;
+    dladdr(reinterpret_cast<void*>(&own_path), &info);
+    return info.dli_fname;
+}
+
+const std::map<std::string, std::string>& faults() {
+    static const std::map<std::string, std::string> read = [] {
+        std::map<std::string, std::string> faults;
+        std::ifstream file(own_path() + ".faults");
+        for (std::string line; std::getline(file, line);) {
+            const auto at = line.find('=');
+            if (at != std::string::npos) faults[line.substr(0, at)] = line.substr(at + 1);
+        }
+        return faults;
+    }();
+    return read;
+}
+
+long long fault(const char* key, long long usual) {
+    const auto found = faults().find(key);
+    return found == faults().end() ? usual : atoll(found->second.c_str());
+}
+
+bool reversed() {
+    const auto found = faults().find("order");
+    return found != faults().end() && found->second == "reverse";
+}
+
+[[noreturn]] void broken(const char* what) {
+    fprintf(stderr, "emulator: %s\n", what);
+    abort();
+}
+
+// ---- Memory
+
+constexpr size_t GUARD = 256;
+constexpr unsigned char POISON = 0xff;  // As floats: NaN.
+
+std::map<uint64_t, size_t> allocations;
+size_t used_bytes = 0;
+long long launches = 0;
+
+size_t memory_bytes() { return static_cast<size_t>(fault("memory_bytes", 8ll << 30)); }
+
+bool lost() {
+    const long long after = fault("lose_after", -1);
+    return after >= 0 && launches > after;
+}
+
+void check_guards() {
+    for (const auto& [address, bytes] : allocations) {
+        const auto* base = reinterpret_cast<const unsigned char*>(address);
+        for (size_t i = 1; i <= GUARD; i++) {
+            if (base[-static_cast<ptrdiff_t>(i)] != 0xa5 || base[bytes + i - 1] != 0xa5) broken("a kernel wrote beyond an allocation");
+        }
+    }
+}
+
+bool within(uint64_t address, size_t bytes) {
+    auto after = allocations.upper_bound(address);
+    if (after == allocations.begin()) return false;
+    --after;
+    return address + bytes <= after->first + after->second;
+}
+
+// ---- The grid
+
+struct Index {
+    unsigned x, y, z;
+};
+
+struct Kernels {
+    void* library;
+    Index *thread, *block;
+    void (**barrier)();
+};
+
+struct Kernel {
+    const Kernels* kernels;
+    void (*launch)(void**);
+    // Number of parameters, then the bytes of each.
+    const int* sizes;
+};
+
+struct Work {
+    Kernel kernel;
+    Index grid;
+    unsigned threads;
+    std::vector<std::vector<unsigned char>> values;
+};
+
+constexpr size_t STACK = 64 << 10;
+constexpr unsigned MOST_THREADS = 1024;
+
+// The fibers of one operating-system thread, which wait for the next block when they are done with one.
+struct Team {
+    struct Fiber {
+        std::unique_ptr<char[]> stack{new char[STACK]};
+        ucontext_t start;
+        jmp_buf resume;
+        bool begun = false, done = true;
+    };
+    std::vector<Fiber> fibers{MOST_THREADS};
+    jmp_buf back;
+    unsigned current = 0;
+    void (*launch)(void**) = nullptr;
+    void** parameters = nullptr;
+};
+
+thread_local std::unique_ptr<Team> team;
+
+void fiber() {
+    for (;;) {
+        team->launch(team->parameters);
+        team->fibers[team->current].done = true;
+        if (!_setjmp(team->fibers[team->current].resume)) _longjmp(team->back, 1);
+    }
+}
+
+void barrier() {
+    if (!_setjmp(team->fibers[team->current].resume)) _longjmp(team->back, 1);
+}
+
+// Volatile, since they live across longjmp.
+void run_block(const Kernels& kernels, unsigned threads) {
+    for (unsigned t = 0; t < threads; t++) team->fibers[t].done = false;
+    volatile unsigned running = threads;
+    while (running > 0) {
+        volatile unsigned waiting = 0;
+        for (volatile unsigned step = 0; step < threads; step = step + 1) {
+            const unsigned t = reversed() ? threads - 1 - step : step;
+            Team::Fiber& fiber_ = team->fibers[t];
+            if (fiber_.done) broken("some threads of a block ended while others wait at a barrier");
+            team->current = t;
+            *kernels.thread = {t, 0, 0};
+            if (!_setjmp(team->back)) {
+                if (fiber_.begun) _longjmp(fiber_.resume, 1);
+                fiber_.begun = true;
+                getcontext(&fiber_.start);
+                fiber_.start.uc_stack.ss_sp = fiber_.stack.get();
+                fiber_.start.uc_stack.ss_size = STACK;
+                fiber_.start.uc_link = nullptr;
+                makecontext(&fiber_.start, fiber, 0);
+                setcontext(&fiber_.start);
+            }
+            if (!team->fibers[team->current].done) waiting = waiting + 1;
+        }
+        if (waiting != 0 && waiting != threads) broken("some threads of a block ended while others wait at a barrier");
+        running = waiting;
+    }
+}
+
+void run(const Work& work) {
+    if (!team) team = std::make_unique<Team>();
+    if (work.threads > MOST_THREADS) broken("too many threads in a block");
+    if (work.grid.y > 65535 || work.grid.z > 65535) broken("a grid is too large");
+    std::vector<void*> parameters;
+    for (const auto& value : work.values) parameters.push_back(const_cast<unsigned char*>(value.data()));
+    const Kernels& kernels = *work.kernel.kernels;
+    *kernels.barrier = barrier;
+    team->launch = work.kernel.launch;
+    team->parameters = parameters.data();
+    const uint64_t blocks = uint64_t(work.grid.x) * work.grid.y * work.grid.z;
+    for (uint64_t i = 0; i < blocks; i++) {
+        const uint64_t b = reversed() ? blocks - 1 - i : i;
+        const unsigned x = b % work.grid.x, y = b / work.grid.x % work.grid.y, z = b / work.grid.x / work.grid.y;
+        *kernels.block = {x, y, z};
+        run_block(kernels, work.threads);
+    }
+    check_guards();
+}
+
+// ---- Streams and recordings
+
+using Graph = std::vector<Work>;
+struct Stream {
+    std::unique_ptr<Graph> recording;
+};
+
+// ---- NVRTC
+
+struct Source {
+    std::string text, log, image;
+};
+
+std::string shell(const std::string& text) {
+    std::string quoted = "'";
+    for (char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return quoted + "'";
+}
+
+// Names of the kernels of a source.
+std::vector<std::string> kernels_of(const std::string& text) {
+    std::vector<std::string> names;
+    const std::string mark = "extern \"C\" __global__";
+    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) {
+        const size_t bounds = text.find(')', at), open = text.find('(', bounds + 1);
+        size_t begin = open;
+        while (begin > 0 && (isalnum(text[begin - 1]) || text[begin - 1] == '_')) begin--;
+        names.push_back(text.substr(begin, open - begin));
+    }
+    return names;
+}
+
+int compile(Source& source) {
+    if (fault("compile", 0)) {
+        source.log = "step.cu(7): error: expected a \";\"";
+        return 6;
+    }
+    std::ifstream header_file(KERNEL_H);
+    std::stringstream header;
+    header << header_file.rdbuf();
+    std::string text = header.str() + "\n#line 1 \"step.cu\"\n" + source.text + "\n";
+    for (const auto& name : kernels_of(source.text)) {
+        text += "extern \"C\" void launch_" + name + "(void** parameters) { emulator_invoke(" + name + ", parameters); }\n";
+        text += "extern \"C\" const int* sizes_" + name + "() { return emulator_sizes(" + name + "); }\n";
+    }
+    const std::string own = own_path(), folder = own.substr(0, own.rfind('/'));
+    char name[64];
+    snprintf(name, sizeof name, "/kernels-%016zx", std::hash<std::string>{}(text));
+    const std::string base = folder + name, library = base + ".so";
+    if (access(library.c_str(), R_OK) != 0) {
+        const std::string mine = base + "-" + std::to_string(getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(&source));
+        std::ofstream(mine + ".cpp") << text;
+        const char* chosen = getenv("CXX");
+        const std::string compiler = chosen && *chosen ? chosen : "c++";
+        const std::string command = compiler + " -std=c++17 -O1 -w -fPIC -shared -fno-strict-aliasing -o " + shell(mine + ".so") + " " +
+                                    shell(mine + ".cpp") + " 2> " + shell(mine + ".log");
+        const bool failed = system(command.c_str()) != 0;
+        std::ifstream log(mine + ".log");
+        std::stringstream told;
+        told << log.rdbuf();
+        source.log = told.str();
+        unlink((mine + ".cpp").c_str());
+        unlink((mine + ".log").c_str());
+        if (failed) return 6;
+        rename((mine + ".so").c_str(), library.c_str());
+    }
+    source.image = library;
+    return SUCCESS;
+}
+
+}  // namespace
+
+#define API extern "C" __attribute__((visibility("default")))
+
+API int cuInit(unsigned) { return static_cast<int>(fault("init", SUCCESS)); }
+API int cuDriverGetVersion(int* version) {
+    *version = static_cast<int>(fault("version", 13000));
+    return SUCCESS;
+}
+API int cuGetErrorName(int status, const char** text) {
+    *text = status == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : status == NO_DEVICE   ? "CUDA_ERROR_NO_DEVICE"
+            : status == LOST        ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+            : status == INVALID     ? "CUDA_ERROR_INVALID_VALUE"
+                                    : nullptr;
+    return *text ? SUCCESS : INVALID;
+}
+API int cuGetErrorString(int status, const char** text) {
+    const char* name;
+    if (cuGetErrorName(status, &name) != SUCCESS) return INVALID;
+    *text = "as the emulator was told";
+    return SUCCESS;
+}
+API int cuDeviceGetCount(int* count) {
+    *count = static_cast<int>(fault("devices", 1));
+    return SUCCESS;
+}
+API int cuDeviceGet(int* device, int ordinal) {
+    *device = ordinal;
+    return SUCCESS;
+}
+API int cuDeviceGetName(char* name, int length, int) {
+    snprintf(name, static_cast<size_t>(length), "Emulated GPU");
+    return SUCCESS;
+}
+API int cuDeviceGetAttribute(int* value, int attribute, int) {
+    const int capability = static_cast<int>(fault("capability", 80));
+    *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
+    return SUCCESS;
+}
+API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = memory_bytes();
+    return SUCCESS;
+}
+API int cuDevicePrimaryCtxRetain(void** context, int) {
+    static int primary;
+    *context = &primary;
+    return SUCCESS;
+}
+API int cuCtxSetCurrent(void*) { return SUCCESS; }
+API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    std::lock_guard<std::mutex> guard(lock);
+    *total = memory_bytes();
+    *free = *total - used_bytes;
+    return SUCCESS;
+}
+API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    if (used_bytes + bytes > memory_bytes()) return OUT_OF_MEMORY;
+    auto* base = static_cast<unsigned char*>(malloc(bytes + 2 * GUARD));
+    if (!base) return OUT_OF_MEMORY;
+    memset(base, 0xa5, bytes + 2 * GUARD);
+    memset(base + GUARD, POISON, bytes);
+    *address = reinterpret_cast<uint64_t>(base + GUARD);
+    allocations[*address] = bytes;
+    used_bytes += bytes;
+    return SUCCESS;
+}
+API int cuMemFree_v2(uint64_t address) {
+    std::lock_guard<std::mutex> guard(lock);
+    const auto found = allocations.find(address);
+    if (found == allocations.end()) broken("memory was freed that is not there");
+    check_guards();
+    used_bytes -= found->second;
+    allocations.erase(found);
+    free(reinterpret_cast<unsigned char*>(address) - GUARD);
+    return lost() ? LOST : SUCCESS;
+}
+API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    if (!within(to, bytes)) return INVALID;
+    memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return SUCCESS;
+}
+API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    if (!within(from, bytes)) return INVALID;
+    memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return SUCCESS;
+}
+API int cuStreamCreate(void** stream, unsigned) {
+    *stream = new Stream;
+    return SUCCESS;
+}
+API int cuStreamDestroy_v2(void* stream) {
+    delete static_cast<Stream*>(stream);
+    return SUCCESS;
+}
+API int cuStreamSynchronize(void*) {
+    std::lock_guard<std::mutex> guard(lock);
+    return lost() ? LOST : static_cast<int>(fault("synchronize", SUCCESS));
+}
+API int cuModuleLoadData(void** module, const void* image) {
+    void* library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
+    if (!library) broken(dlerror());
+    *module = new Kernels{library, static_cast<Index*>(dlsym(library, "emulator_thread")),
+                          static_cast<Index*>(dlsym(library, "emulator_block")),
+                          static_cast<void (**)()>(dlsym(library, "emulator_barrier"))};
+    return SUCCESS;
+}
+API int cuModuleUnload(void* module) {
+    // The library stays loaded: fibers that wait have a frame of it on their stacks.
+    delete static_cast<Kernels*>(module);
+    return SUCCESS;
+}
+API int cuModuleGetFunction(void** function, void* module, const char* name) {
+    auto* kernels = static_cast<Kernels*>(module);
+    void* launch = dlsym(kernels->library, (std::string("launch_") + name).c_str());
+    void* sizes = dlsym(kernels->library, (std::string("sizes_") + name).c_str());
+    if (!launch || !sizes) return 500;
+    // Kept as long as the process lives: there are few.
+    *function = new Kernel{kernels, reinterpret_cast<void (*)(void**)>(launch), reinterpret_cast<const int* (*)()>(sizes)()};
+    return SUCCESS;
+}
+API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned, void* stream,
+                       void** parameters, void**) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    Work work{*static_cast<Kernel*>(function), {x, y, z}, threads, {}};
+    const int* sizes = work.kernel.sizes;
+    for (int i = 0; i < sizes[0]; i++) {
+        const auto* bytes = static_cast<const unsigned char*>(parameters[i]);
+        work.values.emplace_back(bytes, bytes + sizes[i + 1]);
+    }
+    auto& recording = static_cast<Stream*>(stream)->recording;
+    if (recording) {
+        recording->push_back(std::move(work));
+        return SUCCESS;
+    }
+    launches++;
+    if (lost()) return LOST;
+    run(work);
+    return SUCCESS;
+}
+API int cuStreamBeginCapture_v2(void* stream, int) {
+    static_cast<Stream*>(stream)->recording = std::make_unique<Graph>();
+    return SUCCESS;
+}
+API int cuStreamEndCapture(void* stream, void** graph) {
+    *graph = static_cast<Stream*>(stream)->recording.release();
+    return SUCCESS;
+}
+API int cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+    *ready = new Graph(*static_cast<Graph*>(graph));
+    return SUCCESS;
+}
+API int cuGraphDestroy(void* graph) {
+    delete static_cast<Graph*>(graph);
+    return SUCCESS;
+}
+API int cuGraphExecDestroy(void* graph) { return cuGraphDestroy(graph); }
+API int cuGraphLaunch(void* graph, void*) {
+    std::lock_guard<std::mutex> guard(lock);
+    for (const Work& work : *static_cast<Graph*>(graph)) {
+        if (lost()) return LOST;
+        launches++;
+        if (!lost()) run(work);
+    }
+    return SUCCESS;
+}
+API int cuEventCreate(void** event, unsigned) {
+    *event = new int;
+    return SUCCESS;
+}
+API int cuEventDestroy_v2(void* event) {
+    delete static_cast<int*>(event);
+    return SUCCESS;
+}
+API int cuEventRecord(void*, void*) { return SUCCESS; }
+API int cuEventElapsedTime(float* ms, void*, void*) {
+    *ms = 1.0f;
+    return SUCCESS;
+}
+
+API int nvrtcVersion(int* major, int* minor) {
+    *major = 13;
+    *minor = 0;
+    return SUCCESS;
+}
+API int nvrtcGetNumSupportedArchs(int* count) {
+    *count = 3;
+    return SUCCESS;
+}
+API int nvrtcGetSupportedArchs(int* architectures) {
+    architectures[0] = 75;
+    architectures[1] = 80;
+    architectures[2] = 90;
+    return SUCCESS;
+}
+API int nvrtcCreateProgram(void** program, const char* text, const char*, int, const char* const*, const char* const*) {
+    *program = new Source{text, "", ""};
+    return SUCCESS;
+}
+API int nvrtcCompileProgram(void* program, int, const char* const*) { return compile(*static_cast<Source*>(program)); }
+API int nvrtcDestroyProgram(void** program) {
+    delete static_cast<Source*>(*program);
+    *program = nullptr;
+    return SUCCESS;
+}
+API int nvrtcGetProgramLogSize(void* program, size_t* size) {
+    *size = static_cast<Source*>(program)->log.size() + 1;
+    return SUCCESS;
+}
+API int nvrtcGetProgramLog(void* program, char* log) {
+    strcpy(log, static_cast<Source*>(program)->log.c_str());
+    return SUCCESS;
+}
+API int nvrtcGetCUBINSize(void* program, size_t* size) {
+    *size = static_cast<Source*>(program)->image.size() + 1;
+    return SUCCESS;
+}
+API int nvrtcGetCUBIN(void* program, char* image) {
+    strcpy(image, static_cast<Source*>(program)->image.c_str());
+    return SUCCESS;
+}
+API int nvrtcGetPTXSize(void* program, size_t* size) { return nvrtcGetCUBINSize(program, size); }
+API int nvrtcGetPTX(void* program, char* image) { return nvrtcGetCUBIN(program, image); }
