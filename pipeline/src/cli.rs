@@ -172,6 +172,11 @@ pub enum Command {
     },
     /// Measure training steps: images per second, GFLOP/s, time per kernel
     Bench(Bench),
+    /// Say what training can run on here: processor, GPU, driver and libraries, and why one is refused
+    Device {
+        #[command(flatten)]
+        rows: Rows,
+    },
     /// Print shell completions
     Completions {
         /// For which shell
@@ -291,6 +296,9 @@ pub struct Bench {
     /// Images per step
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
+    /// Where steps run
+    #[arg(long, value_enum, default_value_t = BenchDevice::Cpu)]
+    pub device: BenchDevice,
     /// Threads [default: one per core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
@@ -309,6 +317,15 @@ pub struct Bench {
     /// How rows are printed.
     #[command(flatten)]
     pub rows: Rows,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchDevice {
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
 }
 
 /// A network by name.

@@ -3,7 +3,7 @@
 use store::Provenance;
 
 /// Name of the processor, as the system gives it.
-fn cpu() -> String {
+pub fn cpu() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
@@ -42,12 +42,12 @@ pub fn command() -> String {
     words(std::iter::once("pipeline".to_owned()).chain(std::env::args().skip(1)))
 }
 
-/// Of a run on this machine.
-pub fn of_run(config: &str, threads: usize, data_fingerprint: &str) -> Provenance {
+/// Of a run on this machine, whose steps run on `device`.
+pub fn of_run(config: &str, device: &train::Device, threads: usize, data_fingerprint: &str) -> Provenance {
     Provenance {
         commit: env!("PIPELINE_COMMIT").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: "cpu".to_owned(),
+        device: device.description(),
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cpu: cpu(),

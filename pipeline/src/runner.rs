@@ -17,7 +17,7 @@ use store::{
     Split, Store, StoreError, TrialState,
 };
 use sweep::{Ended, Queue, Tally};
-use train::{Event, Options, Sink, SinkError, Stop, TrainError};
+use train::{Device, Event, Options, Sink, SinkError, Stop, TrainError};
 
 use crate::{
     cli::{Global, Machine},
@@ -83,6 +83,8 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
     let mut trials = Vec::new();
     for mut trial in experiment.trials() {
         train::note_initial_weights(&mut trial)
+            .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
+        Device::resolve(trial.settings.train.device)
             .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
         let settings = &trial.settings.dataset;
         let prepared = match known.iter().find(|(seen, _)| seen == settings) {
@@ -167,8 +169,23 @@ pub fn share(machine: Machine, trials: &[Planned]) -> (usize, usize) {
         (None, None) if small => cores,
         (None, None) => 1,
     };
-    let jobs = jobs.min(trials.len()).max(1);
+    let jobs = jobs.min(trials.len()).min(side_by_side(machine, trials)).max(1);
     (jobs, machine.threads.map_or((cores / jobs).max(1), usize::from))
+}
+
+/// How many trials a GPU has room for, where nobody has said how many are to run.
+fn side_by_side(machine: Machine, trials: &[Planned]) -> usize {
+    let room = |planned: &Planned| {
+        let train = &planned.trial.settings.train;
+        let device = Device::resolve(train.device).ok()?;
+        // A tenth is left to the driver and to others.
+        let usable_bytes = device.memory_bytes()? / 10 * 9;
+        Some(usable_bytes / device.planned_bytes(&planned.network, train, 1).max(1))
+    };
+    match machine.jobs {
+        Some(_) => usize::MAX,
+        None => trials.iter().filter_map(room).min().unwrap_or(usize::MAX),
+    }
 }
 
 /// How a sweep ended.
@@ -250,8 +267,17 @@ pub fn sweep(
         over: AtomicUsize::new(done),
         trials: states.len(),
         waited: AtomicBool::new(false),
+        lost: AtomicBool::new(false),
         stop,
     };
+    if let Some(reason) = wanted
+        .iter()
+        .any(|planned| planned.trial.settings.train.device == plan::Device::Auto)
+        .then(Device::refusal)
+        .flatten()
+    {
+        queue.progress.line(&format!("the GPU is not used: {reason}"));
+    }
     let ended = AtomicBool::new(false);
     let tally = std::thread::scope(|scope| {
         let heartbeat = scope.spawn(|| queue.keep_leases(&ended));
@@ -287,6 +313,8 @@ struct TrialQueue<'a> {
     trials: usize,
     /// Whether it was said that there is nothing to do but wait.
     waited: AtomicBool,
+    /// Whether it was said that the GPU is gone.
+    lost: AtomicBool,
     stop: &'static Stop,
 }
 
@@ -294,6 +322,7 @@ struct TrialQueue<'a> {
 struct Job<'a> {
     claim: Claim,
     planned: &'a Planned,
+    device: Device,
 }
 
 impl TrialQueue<'_> {
@@ -346,12 +375,14 @@ impl<'a> Queue for TrialQueue<'a> {
                 continue;
             }
             let fingerprint = &planned.prepared.manifest().fingerprint;
-            let provenance: Provenance = provenance::of_run(&self.config, self.threads, fingerprint);
+            // Without a GPU nothing began. One that is lost on the way leaves the trials that insist on it for another time.
+            let Ok(device) = Device::resolve(planned.trial.settings.train.device) else { continue };
+            let provenance: Provenance = provenance::of_run(&self.config, &device, self.threads, fingerprint);
             if let Some(claim) =
                 self.store.claim(self.experiment, &planned.identity, &self.worker(worker), LEASE, &provenance)?
             {
                 self.set_active(worker, Some(claim.run));
-                return Ok(sweep::Claim::Job(Job { claim, planned }));
+                return Ok(sweep::Claim::Job(Job { claim, planned, device }));
             }
             // Without a holder it was free a moment ago: somebody, perhaps of this process, was faster.
             elsewhere |= state.worker.as_ref().is_none_or(|holder| !holder.starts_with(&self.process));
@@ -369,7 +400,8 @@ impl<'a> Queue for TrialQueue<'a> {
         let label = job.planned.trial.label();
         self.progress.started(worker, &label);
         let mut listener = Listener { queue: self, worker, job, label, training: None, completed: 0 };
-        let options = Options { threads: self.threads, folder: Some(run_folder(self.db, job.claim.run)) };
+        let folder = Some(run_folder(self.db, job.claim.run));
+        let options = Options { threads: self.threads, device: job.device.clone(), folder };
         let result = train::run(&job.planned.trial, &job.planned.prepared, &options, &mut listener, self.stop);
         let completed = listener.completed;
         let (outcome, ended) = match result {
@@ -390,12 +422,19 @@ impl<'a> Queue for TrialQueue<'a> {
                 let kind = match error {
                     TrainError::Diverged { .. } => "not-finite",
                     TrainError::File { .. } => "io",
+                    TrainError::Device(_) => "device",
                     _ => "refused",
                 };
                 (Outcome::Failed { kind: kind.to_owned(), message: error.to_string() }, Ended::Failed)
             }
         };
         self.finish(worker, job, &outcome)?;
+        if job.device.is_lost() && !self.lost.swap(true, SeqCst) {
+            self.progress.line(
+                "the GPU was lost to this process: trials with train.device = auto go on on the processor, those with cuda are left \
+                 to the next sweep",
+            );
+        }
         Ok(ended)
     }
 

@@ -36,8 +36,8 @@ pub use experiment::{Experiment, MAX_TRIALS, Variant};
 pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, preview};
 pub use search::{Axis, Sweep};
 pub use settings::{
-    Activation, Architecture, Augment, Color, Dataset, Decay, Initialization, Layout, Model, Normalization, OnBroken,
-    Optimizer, Precision, ResizedCrop, Settings, Source, Stem, Train,
+    Activation, Architecture, Augment, Color, Dataset, Decay, Device, Initialization, Layout, Model, Normalization,
+    OnBroken, Optimizer, Precision, ResizedCrop, Settings, Source, Stem, Train,
 };
 pub use space::{Distribution, Parameter, Sampler, SamplerKind};
 pub use trial::Trial;

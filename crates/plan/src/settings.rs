@@ -300,6 +300,19 @@ pub enum Precision {
     F32,
 }
 
+/// Where training steps run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// A GPU where one can be used, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU; it is an error if none can be used.
+    Cuda,
+}
+
 /// `[train]`: how the network is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -338,6 +351,10 @@ pub struct Train {
     pub average_decay: Option<f64>,
     /// Arithmetic of the training step.
     pub precision: Precision,
+    /// Where training steps run. It says how a trial is done, as the number of threads does, not which trial it is: it is no part of
+    /// the trial's identity, and each claim of a run records the device that was taken. Sums are taken in another order on a GPU than on
+    /// a processor, so results differ by rounding, as between two kinds of processor.
+    pub device: Device,
     /// Weights to start from instead of random ones: a safetensors file of this program, or of torchvision's AlexNet. Names and
     /// shapes must be the network's. What is in the file decides the trial's identity, not where it lies.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,6 +382,7 @@ impl Default for Train {
             gradient_clip: None,
             average_decay: None,
             precision: Precision::default(),
+            device: Device::default(),
             initial_weights: None,
             initial_weights_skip: Vec::new(),
         }

@@ -69,7 +69,8 @@ impl Trial {
 
     /// Canonical JSON of everything that decides the result but the data itself: keys sorted, defaults filled in, no white space.
     ///
-    /// `dataset.path` is left out, because the data set's fingerprint stands for it; the hash of the contents stands for the path of
+    /// `train.device` is left out, which says how a trial is done and not what it is; `dataset.path` is left out, because the data set's
+    /// fingerprint stands for it; the hash of the contents stands for the path of
     /// `train.initial_weights`; and left out is `train.learning_rate` where the schedule
     /// gives absolute rates.
     pub fn canonical(&self) -> String {
@@ -115,6 +116,7 @@ fn canonical_settings(settings: &Settings) -> Json {
         }
     };
     leave_out("dataset", "path");
+    leave_out("train", "device");
     if settings.train.schedule.is_absolute() {
         leave_out("train", "learning_rate");
     }

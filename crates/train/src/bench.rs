@@ -6,10 +6,14 @@ use std::{
 };
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cpu::{CpuCompiler, Workspace, fma_peak, program};
+use lowering::{
+    cpu::{CpuCompiler, Workspace, fma_peak, program},
+    cuda::{self, CudaCompiler, Session},
+};
+use luminal::prelude::Graph;
 use plan::Settings;
 
-use crate::initialize;
+use crate::{Device, TrainError, initialize};
 
 /// Time of one kind of kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,30 +33,88 @@ pub struct Measured {
     pub step_s: f64,
     /// Steps that were measured.
     pub steps: usize,
-    /// Multiply-adds in registers alone on these threads, in GFLOP/s: what no kernel can exceed.
-    pub fma_peak_gflop_per_s: f64,
+    /// Multiply-adds in registers alone on these threads, in GFLOP/s: what no kernel can exceed. None on a GPU, where it is not measured.
+    pub fma_peak_gflop_per_s: Option<f64>,
     /// Memory planned for the step, in bytes.
     pub memory_bytes: usize,
     /// Kinds of kernels, the slowest first.
     pub kernels: Vec<KernelTime>,
 }
 
+/// A compiled step that is measured.
+enum Step {
+    Cpu(Box<Graph>),
+    Cuda(Box<Graph>, std::rc::Rc<std::cell::RefCell<Session>>),
+}
+
+impl Step {
+    /// Runs it to its end.
+    fn run(&mut self) -> Result<(), TrainError> {
+        match self {
+            Self::Cpu(graph) => graph.execute(),
+            Self::Cuda(graph, session) => {
+                cuda::program(graph).run()?;
+                session.borrow_mut().wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Cpu(graph) => program(graph).memory_plan().total_bytes(),
+            Self::Cuda(graph, _) => cuda::program(graph).memory_plan().total_bytes(),
+        }
+    }
+
+    fn start_profile(&self) {
+        if let Self::Cpu(graph) = self {
+            program(graph).start_profile();
+        }
+    }
+
+    /// Time of each kernel over the steps since [`Self::start_profile`], and their number.
+    fn profile(&self, steps: usize) -> Result<(Vec<(&'static str, Duration)>, usize), TrainError> {
+        Ok(match self {
+            Self::Cpu(graph) => (program(graph).profile().into_iter().map(|s| (s.kernel, s.time)).collect(), steps),
+            // A GPU's kernels are timed one by one in a step of their own.
+            Self::Cuda(graph, _) => {
+                (cuda::program(graph).profile()?.into_iter().map(|s| (s.kernel, s.time)).collect(), 1)
+            }
+        })
+    }
+}
+
 /// Measures steps of `network` on a batch of `settings.train.batch_size` noise images. Without `steps`, as many as fit
 /// into 5 s, at least 3; the first 2 do not count.
-pub fn measure(network: &Network, settings: &Settings, threads: usize, forward: bool, steps: Option<u32>) -> Measured {
-    let workspace = Workspace::new(threads);
-    let fma_peak_gflop_per_s = fma_peak(&mut workspace.borrow_mut()) / 1e9;
+///
+/// # Errors
+/// When the GPU fails; the processor does not.
+pub fn measure(
+    network: &Network,
+    settings: &Settings,
+    device: &Device,
+    threads: usize,
+    forward: bool,
+    steps: Option<u32>,
+) -> Result<Measured, TrainError> {
     let variables = Variables::for_training(network, &settings.train);
     initialize(&variables, &settings.model, 0);
     let size = settings.train.batch_size;
-    let (mut graph, batch) = if forward {
-        let (mut graph, batch) = variables.evaluation_graph(size);
-        graph.compile(CpuCompiler::new(&workspace), ());
-        (graph, batch)
-    } else {
-        let (mut graph, batch) = variables.training_graph(size, &settings.train);
-        graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
-        (graph, batch)
+    let (mut graph, batch) =
+        if forward { variables.evaluation_graph(size) } else { variables.training_graph(size, &settings.train) };
+    let (mut step, fma_peak_gflop_per_s) = match device {
+        Device::Cpu => {
+            let workspace = Workspace::new(threads);
+            let peak = fma_peak(&mut workspace.borrow_mut()) / 1e9;
+            graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+            (Step::Cpu(graph), Some(peak))
+        }
+        Device::Cuda(device) => {
+            let session = Session::new(device)?;
+            graph.compile((Autograd, CudaCompiler::new(&session)), ());
+            (Step::Cuda(graph, session), None)
+        }
     };
     // A fixed sawtooth of about unit deviation: no zeros, which can be faster than data.
     let noise = |i: usize| (i.wrapping_mul(2_654_435_761) % 1009) as f32 / 291.0 - 1.73;
@@ -61,9 +123,9 @@ pub fn measure(network: &Network, settings: &Settings, threads: usize, forward: 
     batch.targets.write().chunks_exact_mut(classes).enumerate().for_each(|(i, row)| row[i * 7 % classes] = 1.0);
     variables.set_hyper(&settings.train, 1e-4, 1);
     for _ in 0..2 {
-        graph.execute();
+        step.run()?;
     }
-    program(&graph).start_profile();
+    step.start_profile();
     let mut times = Vec::new();
     let start = Instant::now();
     let more = |done: usize| match steps {
@@ -71,28 +133,34 @@ pub fn measure(network: &Network, settings: &Settings, threads: usize, forward: 
         None => done < 3 || (start.elapsed() < Duration::from_secs(5) && done < 100_000),
     };
     while more(times.len()) {
-        let step = Instant::now();
-        graph.execute();
-        times.push(step.elapsed().as_secs_f64());
+        let start = Instant::now();
+        step.run()?;
+        times.push(start.elapsed().as_secs_f64());
         black_box(&batch.logits);
     }
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
+    let (profile, profiled) = step.profile(times.len())?;
     let mut kernels: Vec<KernelTime> = Vec::new();
-    for step in program(&graph).profile() {
-        let ms = step.time.as_secs_f64() * 1e3 / times.len() as f64;
-        match kernels.iter_mut().find(|kernel| kernel.kernel == step.kernel) {
-            Some(kernel) => kernel.step_time_ms += ms,
-            None => kernels.push(KernelTime { kernel: step.kernel, step_time_ms: ms, share: 0.0 }),
+    for (kernel, time) in profile {
+        let ms = time.as_secs_f64() * 1e3 / profiled as f64;
+        match kernels.iter_mut().find(|known| known.kernel == kernel) {
+            Some(known) => known.step_time_ms += ms,
+            None => kernels.push(KernelTime { kernel, step_time_ms: ms, share: 0.0 }),
         }
     }
-    kernels.iter_mut().for_each(|kernel| kernel.share = kernel.step_time_ms * 1e-3 * times.len() as f64 / total);
+    // On a GPU a share is one of the kernels' own time: between them it waits for nobody once the step is recorded.
+    let whole_ms = match &step {
+        Step::Cpu(_) => total * 1e3 / times.len() as f64,
+        Step::Cuda(..) => kernels.iter().map(|kernel| kernel.step_time_ms).sum(),
+    };
+    kernels.iter_mut().for_each(|kernel| kernel.share = kernel.step_time_ms / whole_ms);
     kernels.sort_by(|a, b| b.step_time_ms.total_cmp(&a.step_time_ms));
-    Measured {
+    Ok(Measured {
         step_s: times[times.len() / 2],
         steps: times.len(),
         fma_peak_gflop_per_s,
-        memory_bytes: program(&graph).memory_plan().total_bytes(),
+        memory_bytes: step.memory_bytes(),
         kernels,
-    }
+    })
 }

@@ -12,12 +12,15 @@ use graph::{
     Autograd, Network, State,
     step::{Batch, Variables},
 };
-use lowering::cpu::{CpuCompiler, Workspace, memory_plan};
+use lowering::{
+    cpu::{CpuCompiler, Workspace, memory_plan},
+    cuda::{self, CudaCompiler, Session},
+};
 use luminal::prelude::Graph;
 use plan::Train;
 
 use crate::{
-    Assessment, Evaluation, Scores,
+    Assessment, Device, Evaluation, Scores, TrainError,
     metrics::{first_largest, softmax},
 };
 
@@ -41,6 +44,8 @@ pub struct Engine {
     pub variables: Variables,
     train: Train,
     workspace: Rc<RefCell<Workspace>>,
+    /// On a GPU; else steps run in the workspace.
+    session: Option<Rc<RefCell<Session>>>,
     training: BTreeMap<usize, (Box<Graph>, Batch)>,
     evaluation: BTreeMap<usize, (Box<Graph>, Batch)>,
     scratch: Vec<Mutex<Scratch>>,
@@ -84,17 +89,55 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
 }
 
 impl Engine {
-    /// Takes over variables; steps are compiled when a batch size first comes up.
-    pub fn new(variables: Variables, train: &Train, threads: usize) -> Self {
+    /// Takes over variables; steps are compiled when a batch size first comes up. On the processor it never fails.
+    ///
+    /// # Errors
+    /// When the GPU refuses.
+    pub fn new(variables: Variables, train: &Train, device: &Device, threads: usize) -> Result<Self, TrainError> {
         let workspace = Workspace::new(threads);
         let threads = workspace.borrow().threads();
-        Self {
+        let session = match device {
+            Device::Cpu => None,
+            Device::Cuda(device) => Some(Session::new(device)?),
+        };
+        Ok(Self {
             variables,
             train: train.clone(),
             workspace,
+            session,
             training: BTreeMap::new(),
             evaluation: BTreeMap::new(),
             scratch: (0..threads).map(|_| Mutex::default()).collect(),
+        })
+    }
+
+    fn compile(&self, graph: &mut Graph) {
+        match &self.session {
+            Some(session) => graph.compile((Autograd, CudaCompiler::new(session)), ()),
+            None => graph.compile((Autograd, CpuCompiler::new(&self.workspace)), ()),
+        }
+    }
+
+    /// Runs a compiled graph once and brings these of its results to the host.
+    fn execute(&self, graph: &mut Graph, results: &[&State]) -> Result<(), TrainError> {
+        match &self.session {
+            Some(session) => {
+                cuda::program(graph).run()?;
+                session.borrow_mut().pull(results.iter().copied())?;
+            }
+            None => graph.execute(),
+        }
+        Ok(())
+    }
+
+    /// Brings all that outlives a step to the host: before it is saved, or read in any other way.
+    ///
+    /// # Errors
+    /// When the GPU is lost.
+    pub fn pull(&self) -> Result<(), TrainError> {
+        match &self.session {
+            Some(session) => Ok(session.borrow_mut().pull(self.variables.persistent())?),
+            None => Ok(()),
         }
     }
 
@@ -124,18 +167,27 @@ impl Engine {
 
     /// One training step on the samples given; hyperparameters and dropout's key are set by the caller. Adds to
     /// `scores` and returns the batch's mean loss.
-    pub fn train(&mut self, loader: &Loader, indices: &[u32], draw: &Draw, scores: &mut Scores) -> f64 {
+    ///
+    /// # Errors
+    /// When the GPU fails, as in all that follow; steps on the processor do not.
+    pub fn train(
+        &mut self,
+        loader: &Loader,
+        indices: &[u32],
+        draw: &Draw,
+        scores: &mut Scores,
+    ) -> Result<f64, TrainError> {
         let size = indices.len();
         if !self.training.contains_key(&size) {
             let (mut graph, batch) = self.variables.training_graph(size, &self.train);
-            graph.compile((Autograd, CpuCompiler::new(&self.workspace)), ());
+            self.compile(&mut graph);
             self.training.insert(size, (graph, batch));
         }
         let (mut graph, batch) = self.training.remove(&size).expect("it was just compiled");
         self.load(indices, &batch, &|scratch, index, image, target| {
             loader.training_sample(index, draw, scratch, image, target);
         });
-        graph.execute();
+        self.execute(&mut graph, &[&batch.loss, &batch.logits])?;
         let loss = f64::from(batch.loss.read()[0]);
         scores.loss += loss * size as f64;
         let logits = batch.logits.read();
@@ -144,52 +196,66 @@ impl Engine {
         }
         drop(logits);
         self.training.insert(size, (graph, batch));
-        loss
+        Ok(loss)
     }
 
     /// Logits [N, K] of images that `fill` writes, as [C, H, W] each, by position.
-    pub fn logits(&mut self, size: usize, fill: &(dyn Fn(u32, &mut [f32]) + Sync)) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn logits(&mut self, size: usize, fill: &(dyn Fn(u32, &mut [f32]) + Sync)) -> Result<Vec<f32>, TrainError> {
         if !self.evaluation.contains_key(&size) {
             let (mut graph, batch) = self.variables.evaluation_graph(size);
-            graph.compile(CpuCompiler::new(&self.workspace), ());
+            self.compile(&mut graph);
             self.evaluation.insert(size, (graph, batch));
         }
         let (mut graph, batch) = self.evaluation.remove(&size).expect("it was just compiled");
         let positions: Vec<u32> = (0..size as u32).collect();
         self.load(&positions, &batch, &|_, position, image, _| fill(position, image));
-        graph.execute();
+        self.execute(&mut graph, &[&batch.logits])?;
         let logits = batch.logits.read().to_vec();
         self.evaluation.insert(size, (graph, batch));
-        logits
+        Ok(logits)
     }
 
     /// Metrics of the samples given, undistorted; none if there are none. `go_on` is asked between batches.
-    pub fn evaluate(&mut self, loader: &Loader, indices: &[u32], go_on: &dyn Fn() -> bool) -> Option<Evaluation> {
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn evaluate(
+        &mut self,
+        loader: &Loader,
+        indices: &[u32],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Evaluation>, TrainError> {
         let mut scores = Scores::default();
         let mut predictions = Vec::with_capacity(indices.len());
         for part in indices.chunks(self.train.evaluation_batch_size) {
             if !go_on() {
-                return None;
+                return Ok(None);
             }
             let logits = self.logits(part.len(), &|position, image| {
                 loader.evaluation_sample(part[position as usize], image);
-            });
+            })?;
             for (row, &index) in logits.chunks_exact(logits.len() / part.len()).zip(part) {
                 scores.add(row, loader.prepared().label(index) as usize);
                 predictions.push(first_largest(row) as u16);
             }
         }
-        (!indices.is_empty()).then(|| scores.evaluation(predictions))
+        Ok((!indices.is_empty()).then(|| scores.evaluation(predictions)))
     }
 
     /// Metrics of the samples given, class by class; none if `go_on`, which is asked between batches, says no.
+    ///
+    /// # Errors
+    /// As [`Self::train`].
     pub fn assess(
         &mut self,
         loader: &Loader,
         indices: &[u32],
         views: Views,
         go_on: &dyn Fn() -> bool,
-    ) -> Option<Assessment> {
+    ) -> Result<Option<Assessment>, TrainError> {
         let classes = loader.classes();
         let mut assessment = Assessment::new(classes);
         let each = match views {
@@ -198,7 +264,7 @@ impl Engine {
         };
         for part in indices.chunks((self.train.evaluation_batch_size / each).max(1)) {
             if !go_on() {
-                return None;
+                return Ok(None);
             }
             let logits = self.logits(part.len() * each, &|position, image| {
                 let (index, view) = (part[position as usize / each], position as usize % each);
@@ -206,7 +272,7 @@ impl Engine {
                     Views::Center => loader.evaluation_sample(index, image),
                     Views::Ten => loader.ten_crop_sample(index, view, image),
                 }
-            });
+            })?;
             for (rows, &index) in logits.chunks_exact(each * classes).zip(part) {
                 let label = loader.prepared().label(index) as usize;
                 match views {
@@ -215,7 +281,7 @@ impl Engine {
                 }
             }
         }
-        Some(assessment)
+        Ok(Some(assessment))
     }
 }
 

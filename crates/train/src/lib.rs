@@ -6,6 +6,7 @@
 mod assessment;
 pub mod bench;
 mod checkpoint;
+mod device;
 mod engine;
 mod event;
 mod initial;
@@ -18,6 +19,7 @@ mod weights;
 
 pub use assessment::{Assessment, ClassScores, Confusion};
 pub use checkpoint::{CHECKPOINT, Progress};
+pub use device::{Device, Finding};
 pub use engine::{Engine, Memory, Views, memory};
 pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
 pub use initial::{check_initial_weights, note_initial_weights};
@@ -29,6 +31,12 @@ pub use run::{Options, Outcome, Stop, Summary, assess, penalty, run};
 pub use weights::{Card, load_weights, save_weights};
 
 use std::path::PathBuf;
+
+impl From<lowering::cuda::CudaError> for TrainError {
+    fn from(error: lowering::cuda::CudaError) -> Self {
+        Self::Device(error)
+    }
+}
 
 /// Why a trial did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +80,9 @@ pub enum TrainError {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// The GPU cannot be used, or failed.
+    #[error("train.device: {0}")]
+    Device(lowering::cuda::CudaError),
     /// Who listens to events could not go on.
     #[error("failed to record the run: {0}")]
     Sink(SinkError),

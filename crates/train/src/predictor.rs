@@ -6,7 +6,7 @@ use dataset::rng::{Counter, Purpose};
 use graph::{State, step::Variables};
 use plan::Train;
 
-use crate::{Card, Engine, Names, TrainError, metrics::softmax, run::thread_count, weights};
+use crate::{Card, Device, Engine, Names, TrainError, metrics::softmax, run::thread_count, weights};
 
 /// Images per step: enough to keep the cores busy, few enough to start at once.
 pub const PREDICTION_BATCH: usize = 64;
@@ -29,7 +29,8 @@ pub struct Guess {
 impl Predictor {
     /// Of weights and their card. `threads` 0 takes one per core.
     pub fn new(card: Card, variables: Variables, threads: usize) -> Self {
-        Self { card, engine: Engine::new(variables, &Train::default(), thread_count(threads)) }
+        let engine = Engine::new(variables, &Train::default(), &Device::Cpu, thread_count(threads));
+        Self { card, engine: engine.expect("on the processor it never fails") }
     }
 
     /// What the weights say about themselves.
@@ -46,9 +47,10 @@ impl Predictor {
         assert_eq!(images.len() % values, 0, "images must be [N, C, H, W]");
         let mut logits = Vec::new();
         for part in images.chunks(PREDICTION_BATCH * values) {
-            logits.extend(self.engine.logits(part.len() / values, &|position, image| {
+            let computed = self.engine.logits(part.len() / values, &|position, image| {
                 image.copy_from_slice(&part[position as usize * values..][..values]);
-            }));
+            });
+            logits.extend(computed.expect("steps on the processor do not fail"));
         }
         logits
     }

@@ -17,10 +17,10 @@ use graph::{
 use plan::{Decay, ScheduleState, Train, Trial};
 
 use crate::{
-    Assessment, Card, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
+    Assessment, Card, Device, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
     TrainError, Views, checkpoint,
     initial::{load_initial_weights, note_initial_weights},
-    initialize, memory, save_weights,
+    initialize, save_weights,
 };
 
 /// Least time between two step events.
@@ -50,8 +50,10 @@ impl Stop {
 /// How to run a trial, as opposed to what it is.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Threads of each step; 0 takes one per core.
+    /// Threads of each step and of loading; 0 takes one per core.
     pub threads: usize,
+    /// Where steps run: what [`crate::Device::resolve`] makes of `train.device`.
+    pub device: Device,
     /// Folder for the checkpoint (`checkpoint.safetensors`) and the final weights (`weights.safetensors`). None: neither.
     pub folder: Option<PathBuf>,
 }
@@ -99,8 +101,8 @@ pub(crate) fn thread_count(setting: usize) -> usize {
 /// Trains and tests one trial, from its checkpoint if the folder holds one.
 ///
 /// # Errors
-/// When the network does not fit the images, the loss is no longer finite, a file cannot be read or written, or the sink
-/// gives up.
+/// When the network does not fit the images, the loss is no longer finite, a file cannot be read or written, the GPU fails, or
+/// the sink gives up.
 pub fn run(
     trial: &Trial,
     prepared: &Prepared,
@@ -129,7 +131,7 @@ pub fn run(
     let largest = splits.validation.len().max(splits.test.len()).max(1);
     train.evaluation_batch_size = train.evaluation_batch_size.min(largest);
     let train = &train;
-    let memory_bytes = memory(&network, train, threads).total_bytes();
+    let memory_bytes = options.device.planned_bytes(&network, train, threads);
 
     let variables = Variables::for_training(&network, train);
     let identity = trial.identity(&prepared.manifest().fingerprint);
@@ -148,13 +150,16 @@ pub fn run(
     let steps = splits.train.len().div_ceil(train.batch_size) as u32;
     let mut schedule = ScheduleState::new(train, steps);
     schedule.restore(progress.plateau);
-    let mut engine = Engine::new(variables, train, threads);
+    let mut engine = Engine::new(variables, train, &options.device, threads)?;
     let completed_epochs = progress.completed_epochs;
     sink.event(Event::Started { network: &network, completed_epochs, steps, memory_bytes })
         .map_err(TrainError::Sink)?;
 
     let save = |engine: &Engine, progress: &Progress| match &options.folder {
-        Some(folder) => checkpoint::save(folder, &engine.variables, progress),
+        Some(folder) => {
+            engine.pull()?;
+            checkpoint::save(folder, &engine.variables, progress)
+        }
         None => Ok(()),
     };
     let mut images = 0;
@@ -182,7 +187,7 @@ pub fn run(
             engine.variables.set_hyper(train, learning_rate, global);
             let mut rng = Counter::new(trial.seed, Purpose::Dropout, epoch, step);
             engine.variables.key.write().iter_mut().for_each(|word| *word = (rng.bits() >> 8) as f32);
-            let loss = engine.train(&loader, batch, &draw, &mut scores);
+            let loss = engine.train(&loader, batch, &draw, &mut scores)?;
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch: epoch + 1, step: step + 1, loss });
             }
@@ -197,7 +202,7 @@ pub fn run(
             }
         }
         let train_seconds = start.elapsed().as_secs_f64();
-        let validation = engine.evaluate(&loader, &splits.validation, &|| !stop.requested());
+        let validation = engine.evaluate(&loader, &splits.validation, &|| !stop.requested())?;
         if stop.requested() && validation.is_none() && !splits.validation.is_empty() {
             // The epoch's steps are done; after a resume only its validation is left.
             progress.completed_steps = steps;
@@ -214,6 +219,7 @@ pub fn run(
         {
             progress.best = Some((epoch + 1, validation.loss.to_bits()));
         }
+        engine.pull()?;
         let record = EpochRecord {
             epoch: epoch + 1,
             steps,
@@ -244,7 +250,7 @@ pub fn run(
     }
 
     let start = Instant::now();
-    let test = engine.evaluate(&loader, &splits.test, &|| !stop.requested());
+    let test = engine.evaluate(&loader, &splits.test, &|| !stop.requested())?;
     if test.is_none() && !splits.test.is_empty() {
         return Ok(Outcome::Interrupted { completed_epochs: train.epochs });
     }
@@ -255,6 +261,7 @@ pub fn run(
     let weights = match &options.folder {
         Some(folder) => {
             let path = folder.join("weights.safetensors");
+            engine.pull()?;
             save_weights(&path, &engine.variables, &card(trial, prepared, &network), Names::Layers)?;
             Some(path)
         }
@@ -308,6 +315,6 @@ pub fn assess(
         });
     }
     let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), ..Train::default() };
-    let mut engine = Engine::new(variables, &train, thread_count(threads));
-    Ok(engine.assess(loader, indices, views, &|| !stop.requested()))
+    let mut engine = Engine::new(variables, &train, &Device::Cpu, thread_count(threads))?;
+    engine.assess(loader, indices, views, &|| !stop.requested())
 }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use report::Cell;
 
 use crate::{
-    cli::{self, Network},
+    cli::{self, BenchDevice, Network},
     exit::Exit,
     output::{integer, rows, text},
     provenance,
@@ -29,7 +29,12 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let network = graph::Network::new(&settings.model, [channels, side, side], classes)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = bench.threads.map_or(cores, usize::from);
-    let measured = ::train::bench::measure(&network, &settings, threads, bench.forward, bench.steps);
+    let device = ::train::Device::resolve(match bench.device {
+        BenchDevice::Cpu => ::plan::Device::Cpu,
+        BenchDevice::Cuda => ::plan::Device::Cuda,
+    })
+    .context("--device")?;
+    let measured = ::train::bench::measure(&network, &settings, &device, threads, bench.forward, bench.steps)?;
     let batch = settings.train.batch_size as f64;
     let flop = network.training_flop(!bench.forward) as f64 * batch;
     let step_s = measured.step_s;
@@ -38,6 +43,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let columns = [
         "model",
         "batch",
+        "device",
         "threads",
         "mode",
         "images_per_second",
@@ -52,13 +58,14 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let row = vec![
         text(name),
         integer(settings.train.batch_size),
+        text(device.description()),
         integer(threads),
         text(if bench.forward { "forward" } else { "training" }),
         Cell::Real(round(batch / step_s, 1)),
         Cell::Real(round(step_s * 1e3, 3)),
         Cell::Real(round(gflop_per_s, 1)),
-        Cell::Real(round(measured.fma_peak_gflop_per_s, 1)),
-        Cell::Real(round(gflop_per_s / measured.fma_peak_gflop_per_s, 3)),
+        measured.fma_peak_gflop_per_s.map_or(Cell::Null, |peak| Cell::Real(round(peak, 1))),
+        measured.fma_peak_gflop_per_s.map_or(Cell::Null, |peak| Cell::Real(round(gflop_per_s / peak, 3))),
         integer(measured.steps),
         Cell::Real(round(measured.memory_bytes as f64 / 1e6, 1)),
         Cell::Real(round(provenance::peak_memory_bytes() as f64 / 1e6, 1)),

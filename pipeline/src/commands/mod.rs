@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod bench;
+mod device;
 mod evaluate;
 mod export;
 mod model;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
             model::run(&model, input, classes, &overrides, &rows, global)
         }
         Command::Bench(bench) => bench::run(&bench),
+        Command::Device { rows } => device::run(&rows),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where the output is closed early.
             let mut script = Vec::new();

@@ -170,6 +170,7 @@ fn the_list_of_settings_is_complete() {
         "dataset.source",
         "dataset.test_fraction",
         "dataset.on_broken",
+        "train.device",
         "train.nesterov",
         "train.precision",
     ];
@@ -183,6 +184,13 @@ fn check_same(a: &str, b: &str) {
     let (a, b) = (trial(a), trial(b));
     assert_eq!(a.canonical(), b.canonical());
     assert_eq!(a.identity("f"), b.identity("f"));
+}
+
+#[test]
+fn the_device_is_how_and_not_what() {
+    for device in ["auto", "cpu", "cuda"] {
+        check_same("", &format!("train.device = \"{device}\""));
+    }
 }
 
 #[test]

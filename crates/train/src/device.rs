@@ -1,0 +1,102 @@
+//! Where a step runs: on this process' threads, or on the GPU that all its workers share.
+
+use std::sync::{Arc, OnceLock};
+
+use graph::{Autograd, Network, step::Variables};
+use lowering::cuda::{self, CudaError, Libraries};
+use plan::Train;
+
+use crate::{TrainError, memory};
+
+pub use lowering::cuda::Finding;
+
+/// Where a step runs.
+#[derive(Clone, Debug, Default)]
+pub enum Device {
+    /// Threads of this process.
+    #[default]
+    Cpu,
+    /// A GPU.
+    Cuda(Arc<cuda::Device>),
+}
+
+/// The GPU, looked for once, when it is first asked for.
+fn gpu() -> &'static Result<Arc<cuda::Device>, CudaError> {
+    static GPU: OnceLock<Result<Arc<cuda::Device>, CudaError>> = OnceLock::new();
+    GPU.get_or_init(|| cuda::Device::open(&Libraries::default()))
+}
+
+impl Device {
+    /// What `train.device` means here and now. `auto` takes the processor where there is no GPU, where there is one that cannot be used
+    /// (see [`Self::refusal`]), and after it was lost.
+    ///
+    /// # Errors
+    /// When `cuda` is asked for and no GPU can be used.
+    pub fn resolve(setting: plan::Device) -> Result<Self, TrainError> {
+        let usable = || match gpu() {
+            Ok(device) if device.is_lost() => Err(CudaError::Gone),
+            Ok(device) => Ok(Self::Cuda(Arc::clone(device))),
+            Err(error) => Err(error.clone()),
+        };
+        match setting {
+            plan::Device::Cpu => Ok(Self::Cpu),
+            plan::Device::Auto => Ok(usable().unwrap_or(Self::Cpu)),
+            plan::Device::Cuda => usable().map_err(TrainError::Device),
+        }
+    }
+
+    /// Why `auto` does not take the GPU though there is one: what somebody who has one should know. None where there is none.
+    pub fn refusal() -> Option<String> {
+        match gpu() {
+            Ok(device) => device.is_lost().then(|| CudaError::Gone.to_string()),
+            Err(CudaError::NoDriver { .. } | CudaError::NoDevice) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// All that was looked for, step by step.
+    pub fn survey() -> Vec<Finding> {
+        cuda::Device::survey(&Libraries::default())
+    }
+
+    /// As provenance has it: `cpu`, or the GPU with its versions.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda(device) => device.description(),
+        }
+    }
+
+    /// Whether it is lost to this process.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Cuda(device) if device.is_lost())
+    }
+
+    /// Memory that it has, in bytes, where that bounds what can run side by side.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(device) => Some(device.memory_bytes),
+        }
+    }
+
+    /// Memory that training takes there at its peak, in bytes, planned without allocating any of it.
+    pub fn planned_bytes(&self, network: &Network, train: &Train, threads: usize) -> usize {
+        match self {
+            Self::Cpu => memory(network, train, threads).total_bytes(),
+            Self::Cuda(_) => {
+                let variables = Variables::for_training(network, train);
+                let (mut step, _) = variables.training_graph(train.batch_size, train);
+                step.compile(Autograd, ());
+                let (evaluation, _) = variables.evaluation_graph(train.evaluation_batch_size);
+                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph));
+                let arena = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
+                // Each program has a batch of its own; parameters are common to both and counted once.
+                let states = plans.iter().map(|plan| plan.state_bytes).sum::<usize>();
+                let twice: usize =
+                    variables.parameters.iter().map(|p| p.evaluated().elements() * size_of::<f32>()).sum();
+                arena + states - twice
+            }
+        }
+    }
+}

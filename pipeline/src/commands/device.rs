@@ -1,0 +1,28 @@
+//! `pipeline device`: what training can run on here, and why not on more.
+
+use ::train::Device;
+use report::Cell;
+
+use crate::{
+    cli::Rows,
+    exit::Exit,
+    output::{rows, text},
+    provenance,
+};
+
+/// Lists the processor and all that was looked for on behalf of a GPU.
+pub fn run(to: &Rows) -> anyhow::Result<Exit> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let row = |what: &str, found: String, usable: bool| {
+        vec![text(what), text(if usable { "usable" } else { "refused" }), Cell::Text(found)]
+    };
+    let mut table = vec![row("processor", format!("{}, {cores} threads", provenance::cpu()), true)];
+    table.extend(Device::survey().into_iter().map(|finding| row(finding.what, finding.found, finding.usable)));
+    let auto = match Device::resolve(plan::Device::Auto)? {
+        Device::Cpu => "the processor".to_owned(),
+        device => device.description(),
+    };
+    table.push(row("train.device = auto", auto, true));
+    rows(&["what", "state", "found"], &table, to)?;
+    Ok(Exit::Fine)
+}
