@@ -308,7 +308,7 @@ pub struct Bench {
     /// Measured steps [default: as many as fit into 5 s, at least 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Option<u32>,
-    /// Time of each kind of kernel too
+    /// Each kind of kernel too: its time, the multiply-adds that it does a second against the peak, and those that define it
     #[arg(long)]
     pub kernels: bool,
     /// Overrides of the model, such as model.normalization=local-response

@@ -7,7 +7,7 @@ use std::{
 
 use graph::{Autograd, Network, step::Variables};
 use lowering::{
-    cpu::{CpuCompiler, Workspace, fma_peak, program},
+    cpu::{CpuCompiler, Work, Workspace, fma_peak, program},
     cuda::{self, CudaCompiler, Session},
 };
 use luminal::prelude::Graph;
@@ -24,6 +24,17 @@ pub struct KernelTime {
     pub step_time_ms: f64,
     /// Share of all kernels' time, in [0, 1].
     pub share: f64,
+    /// Multiply-adds that it does, as GFLOP/s. None where it adds up no products, and on a GPU, where they are not counted.
+    pub gflop_per_s: Option<f64>,
+    /// Multiply-adds of the sums that define what it computes, as GFLOP/s: minimal filtering does fewer.
+    pub effective_gflop_per_s: Option<f64>,
+}
+
+/// Time and work of one kind of kernel over some steps.
+struct Profiled {
+    kernel: &'static str,
+    time: Duration,
+    work: Work,
 }
 
 /// What was measured.
@@ -73,13 +84,17 @@ impl Step {
         }
     }
 
-    /// Time of each kernel over the steps since [`Self::start_profile`], and their number.
-    fn profile(&self, steps: usize) -> Result<(Vec<(&'static str, Duration)>, usize), TrainError> {
+    /// Each kernel over the steps since [`Self::start_profile`], and their number.
+    fn profile(&self, steps: usize) -> Result<(Vec<Profiled>, usize), TrainError> {
         Ok(match self {
-            Self::Cpu(graph) => (program(graph).profile().into_iter().map(|s| (s.kernel, s.time)).collect(), steps),
+            Self::Cpu(graph) => {
+                let kernels = program(graph).profile().into_iter();
+                (kernels.map(|s| Profiled { kernel: s.kernel, time: s.time, work: s.work }).collect(), steps)
+            }
             // A GPU's kernels are timed one by one in a step of their own.
             Self::Cuda(graph, _) => {
-                (cuda::program(graph).profile()?.into_iter().map(|s| (s.kernel, s.time)).collect(), 1)
+                let kernels = cuda::program(graph).profile()?.into_iter();
+                (kernels.map(|s| Profiled { kernel: s.kernel, time: s.time, work: Work::default() }).collect(), 1)
             }
         })
     }
@@ -141,14 +156,29 @@ pub fn measure(
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
     let (profile, profiled) = step.profile(times.len())?;
-    let mut kernels: Vec<KernelTime> = Vec::new();
-    for (kernel, time) in profile {
-        let ms = time.as_secs_f64() * 1e3 / profiled as f64;
-        match kernels.iter_mut().find(|known| known.kernel == kernel) {
-            Some(known) => known.step_time_ms += ms,
-            None => kernels.push(KernelTime { kernel, step_time_ms: ms, share: 0.0 }),
+    let mut kinds: Vec<Profiled> = Vec::new();
+    for one in profile {
+        match kinds.iter_mut().find(|known| known.kernel == one.kernel) {
+            Some(known) => {
+                known.time += one.time;
+                known.work.done_flop += one.work.done_flop;
+                known.work.defined_flop += one.work.defined_flop;
+            }
+            None => kinds.push(one),
         }
     }
+    let kernel_time = |kind: Profiled| {
+        let step_s = kind.time.as_secs_f64() / profiled as f64;
+        let rate = |flop: f64| (flop > 0.0).then(|| flop / step_s / 1e9);
+        KernelTime {
+            kernel: kind.kernel,
+            step_time_ms: step_s * 1e3,
+            share: 0.0,
+            gflop_per_s: rate(kind.work.done_flop),
+            effective_gflop_per_s: rate(kind.work.defined_flop),
+        }
+    };
+    let mut kernels: Vec<KernelTime> = kinds.into_iter().map(kernel_time).collect();
     // On a GPU a share is one of the kernels' own time: between them it waits for nobody once the step is recorded.
     let whole_ms = match &step {
         Step::Cpu(_) => total * 1e3 / times.len() as f64,

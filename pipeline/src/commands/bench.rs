@@ -72,12 +72,20 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     ];
     rows(&columns, &[row], &bench.rows)?;
     if bench.kernels {
-        let kernels: Vec<Vec<Cell>> = measured
-            .kernels
-            .iter()
-            .map(|k| vec![text(k.kernel), Cell::Real(round(k.step_time_ms, 4)), Cell::Real(round(k.share, 4))])
-            .collect();
-        rows(&["kernel", "step_time_ms", "share"], &kernels, &bench.rows)?;
+        let rate = |value: Option<f64>, digits| value.map_or(Cell::Null, |value| Cell::Real(round(value, digits)));
+        let kernels = measured.kernels.iter().map(|k| {
+            let of_peak = k.gflop_per_s.zip(measured.fma_peak_gflop_per_s).map(|(rate, peak)| rate / peak);
+            vec![
+                text(k.kernel),
+                Cell::Real(round(k.step_time_ms, 4)),
+                Cell::Real(round(k.share, 4)),
+                rate(k.gflop_per_s, 1),
+                rate(of_peak, 3),
+                rate(k.effective_gflop_per_s, 1),
+            ]
+        });
+        let columns = ["kernel", "step_time_ms", "share", "gflop_per_s", "share_of_peak", "effective_gflop_per_s"];
+        rows(&columns, &kernels.collect::<Vec<_>>(), &bench.rows)?;
     }
     Ok(Exit::Fine)
 }
