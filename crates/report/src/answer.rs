@@ -17,10 +17,10 @@ pub fn accuracy(estimate: Option<Estimate>) -> String {
 }
 
 /// What the experiments say, in two sentences.
-pub fn answer(analysis: &Analysis<'_>) -> [String; 2] {
+pub fn answer(study: &Study, analysis: &Analysis<'_>) -> [String; 2] {
     let chosen: Vec<&Configuration<'_>> = analysis.chosen().collect();
     let first = match chosen[..] {
-        [] => "No run has finished.".to_owned(),
+        [] => return nothing(study),
         [only] => alone(analysis, only),
         _ => analysis.comparisons.first().map_or_else(String::new, |comparison| versus(analysis, comparison)),
     };
@@ -40,6 +40,24 @@ pub fn answer(analysis: &Analysis<'_>) -> [String; 2] {
         "; the test part was not evaluated"
     };
     [first, format!("{how}: {}{test}.", settings.join(", "))]
+}
+
+/// What there is to say where no run has finished.
+fn nothing(study: &Study) -> [String; 2] {
+    let waits = |status: Status| status != Status::Failed && status != Status::Pruned;
+    let then = if study.waiting > 0 || study.runs.iter().any(|run| waits(run.status)) {
+        "`pipeline sweep` goes on where it stopped; what follows is what is known so far"
+    } else if study.runs.is_empty() {
+        "there is nothing to compare"
+    } else {
+        "see below what went wrong; `pipeline sweep --retry-failed` tries again"
+    };
+    [format!("There is no answer yet: no run has finished ({}).", states(study)), format!("{}.", upper(then))]
+}
+
+fn upper(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn alone(analysis: &Analysis<'_>, only: &Configuration<'_>) -> String {
@@ -138,7 +156,7 @@ pub fn notes(study: &Study, analysis: &Analysis<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let states = states(study);
     let done = study.runs.iter().filter(|run| run.status == Status::Done).count();
-    if done < study.runs.len() || study.waiting > 0 {
+    if done > 0 && (done < study.runs.len() || study.waiting > 0) {
         notes.push(format!("Not everything has finished: {states}. What follows is about finished runs only."));
     }
     if analysis.chosen().any(|configuration| configuration.done.len() == 1) {
@@ -169,13 +187,24 @@ pub fn notes(study: &Study, analysis: &Analysis<'_>) -> Vec<String> {
     if distinct(&|run| run.provenance.data_fingerprint.clone()).len() > 1 {
         notes.push("The compared runs did not all see the same data.".to_owned());
     }
+    if study.experiments.len() > 1 {
+        notes.push(
+            "Several experiments are put together here: a network's best configuration may come from any of them."
+                .to_owned(),
+        );
+    }
+    notes.extend(study.remarks.iter().cloned());
     notes
 }
 
 /// How many runs are in which state, as text.
 pub fn states(study: &Study) -> String {
-    let mut parts: Vec<String> = [Status::Done, Status::Running, Status::Queued, Status::Interrupted, Status::Failed]
+    let known = [Status::Done, Status::Running, Status::Queued, Status::Interrupted, Status::Pruned, Status::Failed];
+    let others: BTreeSet<Status> =
+        study.runs.iter().map(|run| run.status).filter(|status| !known.contains(status)).collect();
+    let mut parts: Vec<String> = known
         .into_iter()
+        .chain(others)
         .filter_map(|status| {
             let number = study.runs.iter().filter(|run| run.status == status).count();
             (number > 0).then(|| format!("{number} {}", status.name()))

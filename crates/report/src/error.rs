@@ -17,16 +17,6 @@ pub enum ReportError {
         /// What there is, as text.
         known: String,
     },
-    /// There is nothing to report on yet.
-    #[error(
-        "no run of {experiments} has finished: {states}. Run `pipeline sweep` to the end (it resumes where it stopped), then ask again"
-    )]
-    NothingFinished {
-        /// The experiments asked for.
-        experiments: String,
-        /// How many runs are in which state.
-        states: String,
-    },
     /// The database could not be read.
     #[error("cannot read results: {0}")]
     Store(#[from] store::StoreError),

@@ -11,7 +11,8 @@ use polars_io::csv::write::CsvWriter;
 use polars_io::parquet::write::ParquetWriter;
 
 use crate::ReportError;
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, Importance};
+use crate::mistakes::{class_name, class_names};
 use crate::study::{Run, Study};
 
 /// The frames behind a report.
@@ -25,7 +26,27 @@ pub struct Frames {
     pub configurations: DataFrame,
     /// One row per configuration and epoch: n, mean and sample standard deviation over seeds.
     pub curves: DataFrame,
+    /// One row per test between two chosen configurations.
+    pub comparisons: DataFrame,
+    /// One row per network and swept key.
+    pub importance: DataFrame,
+    /// One row per pair of true and predicted class of each chosen configuration.
+    pub confusion: DataFrame,
+    /// One row per image and examined run.
+    pub examined: DataFrame,
 }
+
+/// The files beside a page, and what their rows are.
+pub const FRAMES: [(&str, &str); 8] = [
+    ("runs", "a run: settings, results, time, memory, provenance"),
+    ("epochs", "an epoch of a run"),
+    ("configurations", "a configuration: means and standard deviations over seeds, rank on validation"),
+    ("curves", "an epoch of a configuration: means and standard deviations over seeds"),
+    ("comparisons", "a test between two networks"),
+    ("importance", "a swept key of a network"),
+    ("confusion", "a pair of true and predicted class of a chosen configuration, over its seeds"),
+    ("examined", "an image of the test part as one run's weights see it: behind calibration and worst mistakes"),
+];
 
 /// Measures that are averaged over seeds.
 const MEASURES: [&str; 8] = [
@@ -82,19 +103,32 @@ impl Frames {
             .agg([vec![len().alias("n")], aggregates(&CURVES)].concat())
             .sort(["configuration", "epoch"], SortMultipleOptions::default())
             .collect()?;
-        Ok(Self { runs, epochs, configurations, curves })
+        Ok(Self {
+            runs,
+            epochs,
+            configurations,
+            curves,
+            comparisons: comparisons(analysis)?,
+            importance: importance(analysis)?,
+            confusion: confusion(study, analysis)?,
+            examined: examined(study)?,
+        })
     }
 
     /// Writes every frame as CSV and as Parquet into `folder`; returns the files.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
-        let named = [
-            ("runs", &self.runs),
-            ("epochs", &self.epochs),
-            ("configurations", &self.configurations),
-            ("curves", &self.curves),
+        let frames = [
+            &self.runs,
+            &self.epochs,
+            &self.configurations,
+            &self.curves,
+            &self.comparisons,
+            &self.importance,
+            &self.confusion,
+            &self.examined,
         ];
         let mut files = Vec::new();
-        for (name, frame) in named {
+        for ((name, _), frame) in FRAMES.into_iter().zip(frames) {
             let mut frame = frame.clone();
             let (csv, parquet) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.parquet")));
             CsvWriter::new(create(&csv)?).include_header(true).finish(&mut frame)?;
@@ -164,15 +198,21 @@ fn runs(study: &Study) -> Result<DataFrame, ReportError> {
         reals("generalization_gap", &Run::test_gap),
         reals("train_seconds", &Run::train_seconds),
         reals("images_per_second", &Run::images_per_second),
+        column("step_memory_bytes", all.iter().map(|run| run.step_memory_bytes).collect::<Vec<Option<u64>>>()),
+        column("peak_memory_bytes", all.iter().map(|run| run.peak_memory_bytes).collect::<Vec<Option<u64>>>()),
         texts("device", &|run| run.provenance.device.clone()),
         column("threads", all.iter().map(|run| run.provenance.threads).collect::<Vec<Option<u32>>>()),
         texts("commit", &|run| run.provenance.commit.clone()),
+        texts("data_fingerprint", &|run| run.provenance.data_fingerprint.clone()),
+        texts("command", &|run| run.provenance.command.clone()),
         column("error", all.iter().map(|run| run.error.clone()).collect::<Vec<Option<String>>>()),
     ];
     // Swept keys are columns of their own: numbers where all values are numbers.
     let mut keys: Vec<&str> = all.iter().flat_map(|run| run.assignments.iter().map(|(key, _)| key.as_str())).collect();
     keys.sort_unstable();
     keys.dedup();
+    // Of several experiments, the name is a column already.
+    keys.retain(|key| *key != "experiment");
     for key in keys {
         let value = |run: &Run| run.assignments.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
         if all.iter().filter_map(value).all(|value| value.is_number()) {
@@ -208,6 +248,127 @@ fn epochs(study: &Study) -> Result<DataFrame, ReportError> {
         reals("epoch_seconds", &|epoch| Some(epoch.epoch_seconds)),
     ];
     Ok(DataFrame::new(rows.len(), columns)?)
+}
+
+fn comparisons(analysis: &Analysis<'_>) -> Result<DataFrame, ReportError> {
+    struct Row {
+        pair: [String; 2],
+        test: &'static str,
+        seed: Option<u64>,
+        difference: Option<f64>,
+        interval: Option<(f64, f64)>,
+        p: f64,
+        p_holm: Option<f64>,
+        cohens_d: Option<f64>,
+    }
+    let mut rows = Vec::new();
+    for comparison in &analysis.comparisons {
+        let pair = [comparison.first, comparison.second].map(|index| analysis.configurations[index].network.clone());
+        let row = |test, p| Row {
+            pair: pair.clone(),
+            test,
+            seed: None,
+            difference: None,
+            interval: None,
+            p,
+            p_holm: None,
+            cohens_d: None,
+        };
+        rows.extend(comparison.paired.map(|test| Row {
+            difference: Some(test.mean_difference),
+            interval: Some(test.interval),
+            p_holm: comparison.adjusted_p,
+            cohens_d: Some(test.cohens_d),
+            ..row("paired t", test.p)
+        }));
+        rows.extend(comparison.welch.map(|test| Row {
+            difference: Some(test.mean_difference),
+            interval: Some(test.interval),
+            p_holm: comparison.adjusted_p,
+            ..row("Welch t", test.p)
+        }));
+        rows.extend(comparison.wilcoxon.map(|test| row("Wilcoxon signed rank", test.p)));
+        let mcnemar = comparison.mcnemar.iter();
+        rows.extend(mcnemar.map(|(seed, test, p)| Row {
+            seed: Some(*seed),
+            p_holm: Some(*p),
+            ..row("McNemar", test.p)
+        }));
+    }
+    let texts = |of: &dyn Fn(&Row) -> String| rows.iter().map(of).collect::<Vec<String>>();
+    let reals = |of: &dyn Fn(&Row) -> Option<f64>| rows.iter().map(|row| finite(of(row))).collect::<Vec<Option<f64>>>();
+    let columns = vec![
+        column("first", texts(&|row| row.pair[0].clone())),
+        column("second", texts(&|row| row.pair[1].clone())),
+        column("test", texts(&|row| row.test.to_owned())),
+        column("seed", rows.iter().map(|row| row.seed).collect::<Vec<Option<u64>>>()),
+        column("difference", reals(&|row| row.difference)),
+        column("interval_low", reals(&|row| Some(row.interval?.0))),
+        column("interval_high", reals(&|row| Some(row.interval?.1))),
+        column("p", reals(&|row| Some(row.p))),
+        column("p_holm", reals(&|row| row.p_holm)),
+        column("cohens_d", reals(&|row| row.cohens_d)),
+    ];
+    Ok(DataFrame::new(rows.len(), columns)?)
+}
+
+fn importance(analysis: &Analysis<'_>) -> Result<DataFrame, ReportError> {
+    let all = &analysis.importance;
+    let reals = |of: &dyn Fn(&Importance) -> Option<f64>| all.iter().map(of).collect::<Vec<Option<f64>>>();
+    let columns = vec![
+        column("network", all.iter().map(|i| i.network.clone()).collect::<Vec<String>>()),
+        column("key", all.iter().map(|i| i.key.clone()).collect::<Vec<String>>()),
+        column("values", all.iter().map(|i| i.values as u64).collect::<Vec<u64>>()),
+        column("variance_explained", reals(&|i| Some(i.share))),
+        column("variance_explained_by_chance", reals(&|i| i.share_by_chance)),
+        column("ped_anova", reals(&|i| i.best)),
+        column("ped_anova_by_chance", reals(&|i| i.best_by_chance)),
+    ];
+    Ok(DataFrame::new(all.len(), columns)?)
+}
+
+fn confusion(study: &Study, analysis: &Analysis<'_>) -> Result<DataFrame, ReportError> {
+    let mut counts: BTreeMap<(&str, u16, u16), u64> = BTreeMap::new();
+    let mut networks = Vec::new();
+    let (mut actual, mut predicted, mut images) = (Vec::new(), Vec::new(), Vec::new());
+    for chosen in analysis.chosen() {
+        counts.clear();
+        for predictions in chosen.done.iter().filter_map(|run| study.predictions.get(&run.id)) {
+            if predictions.correct().is_some() {
+                for (&actual, &predicted) in predictions.actual.iter().zip(&predictions.predicted) {
+                    *counts.entry((&chosen.network, actual, predicted)).or_default() += 1;
+                }
+            }
+        }
+        let classes = class_names(study, chosen);
+        for (&(network, is, said), &count) in &counts {
+            networks.push(network.to_owned());
+            actual.push(class_name(classes, is.into()));
+            predicted.push(class_name(classes, said.into()));
+            images.push(count);
+        }
+    }
+    let columns = vec![
+        column("network", networks),
+        column("actual", actual),
+        column("predicted", predicted),
+        column("images", images.clone()),
+    ];
+    Ok(DataFrame::new(images.len(), columns)?)
+}
+
+fn examined(study: &Study) -> Result<DataFrame, ReportError> {
+    let all = || study.examinations.iter();
+    let runs: Vec<i64> = all().flat_map(|(run, examination)| examination.places.iter().map(|_| *run)).collect();
+    let columns = vec![
+        column("run", runs.clone()),
+        column("place", all().flat_map(|(_, e)| e.places.clone()).collect::<Vec<u32>>()),
+        column("actual", all().flat_map(|(_, e)| e.actual.iter().map(|c| u32::from(*c))).collect::<Vec<u32>>()),
+        column("predicted", all().flat_map(|(_, e)| e.predicted.iter().map(|c| u32::from(*c))).collect::<Vec<u32>>()),
+        column("confidence", all().flat_map(|(_, e)| e.confidence.clone()).collect::<Vec<f64>>()),
+        column("probability_of_truth", all().flat_map(|(_, e)| e.probability_of_truth.clone()).collect::<Vec<f64>>()),
+    ];
+    Ok(DataFrame::new(runs.len(), columns)?)
 }
 
 /// One point of a learning curve: mean over seeds and, for two seeds and more, the sample standard deviation.

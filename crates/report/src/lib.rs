@@ -10,10 +10,13 @@
 mod analysis;
 mod answer;
 mod error;
+mod evidence;
 pub mod export;
 mod frames;
+mod mistakes;
 mod naming;
 mod page;
+mod picture;
 mod plots;
 mod report;
 mod source;
@@ -22,6 +25,7 @@ pub mod study;
 mod text;
 
 pub use error::ReportError;
+pub use evidence::{Evidence, Examination, Filters, Nothing, Truth};
 pub use export::{Cell, Format, export_table, write_table};
+pub use picture::Picture;
 pub use report::{Written, write, write_study, write_with};
-pub use source::Truth;

@@ -7,11 +7,12 @@ use store::Store;
 
 use crate::ReportError;
 use crate::analysis::Analysis;
+use crate::evidence::{Evidence, Nothing};
 use crate::frames::{Curves, Frames};
 use crate::page;
 use crate::plots::{Plots, Scene};
-use crate::source::{self, Truth};
-use crate::study::{Status, Study};
+use crate::source;
+use crate::study::Study;
 
 /// What was written, and what to say on the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +30,22 @@ pub struct Written {
 }
 
 /// Colours of a plot that stands alone: those of the page around it are out of reach.
-const ALONE: &str = "<style>svg{color:#1b1f24}.ground{fill:#fff}@media (prefers-color-scheme:dark){svg{color:#e6e9ed}\
-                     .ground{fill:#15181c}}</style>\n<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n";
+const ALONE: &str = "<style>svg{color:#1b1f24}.ground{fill:#fff}\
+                     .halo{paint-order:stroke;stroke:#fff;stroke-width:10px;stroke-linejoin:round}@media (prefers-color-scheme:dark){svg{color:#e6e9ed}\
+                     .ground{fill:#15181c}\
+                     .halo{stroke:#15181c}[stroke=\"#0072B2\"]{stroke:#3d9fd8}[fill=\"#0072B2\"]{fill:#3d9fd8}}</style>\n<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n";
 
 /// Writes `report.html`, `report.md`, `plots/*.svg` and `frames/*` of these experiments into the folder `out`, which is made
-/// where it does not exist. Without true labels there is no McNemar test and no confusion matrix: see [`write_with`].
+/// where it does not exist. Without true labels, images and weights there is no McNemar test, no confusion matrix and no picture:
+/// see [`write_with`].
 ///
 /// # Errors
-/// An unknown experiment, no finished run (then nothing is written), a file that cannot be written.
+/// An unknown experiment, a file that cannot be written.
 pub fn write(store: &Store, experiments: &[String], out: &Path) -> Result<Written, ReportError> {
-    write_with(store, experiments, out, &|_| None)
+    write_with(store, experiments, out, &Nothing)
 }
 
-/// [`write()`], with the true classes of the test part by data fingerprint, which the database does not hold.
+/// [`write()`], with what the database does not hold: true classes, images, what trained weights say.
 ///
 /// # Errors
 /// As [`write()`].
@@ -49,27 +53,18 @@ pub fn write_with(
     store: &Store,
     experiments: &[String],
     out: &Path,
-    truth: &dyn Fn(&str) -> Option<Truth>,
+    evidence: &dyn Evidence,
 ) -> Result<Written, ReportError> {
     let mut study = source::study(store, experiments)?;
-    let compared: Vec<i64> =
-        Analysis::of(&study).chosen().flat_map(|chosen| chosen.done.iter().map(|run| run.id)).collect();
-    source::predictions(store, &mut study, &compared, truth)?;
+    source::evidence(store, &mut study, evidence)?;
     write_study(&study, out)
 }
 
 /// Writes the report of rows that are already in memory.
 ///
 /// # Errors
-/// No finished run (then nothing is written), a file that cannot be written.
+/// A file that cannot be written.
 pub fn write_study(study: &Study, out: &Path) -> Result<Written, ReportError> {
-    if !study.runs.iter().any(|run| run.status == Status::Done) {
-        let names: Vec<String> = study.experiments.iter().map(|experiment| format!("`{}`", experiment.name)).collect();
-        return Err(ReportError::NothingFinished {
-            experiments: names.join(", "),
-            states: crate::answer::states(study),
-        });
-    }
     let analysis = Analysis::of(study);
     let frames = Frames::of(study, &analysis)?;
     let curves = Curves::of(&frames)?;

@@ -5,16 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use store::{Split, Store};
 
 use crate::ReportError;
+use crate::analysis::Analysis;
+use crate::evidence::{Evidence, Truth};
+use crate::mistakes;
+use crate::picture::Picture;
 use crate::study::{Epoch, Evaluation, Experiment, Predictions, Provenance, Run, Status, Study};
-
-/// True classes of a data set's test part, which the database does not hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Truth {
-    /// Class of each image of the test part, in its order.
-    pub labels: Vec<u16>,
-    /// Names of the classes by index; may be empty.
-    pub classes: Vec<String>,
-}
 
 /// Reads the experiments with all their runs and epochs; predictions are read later, by [`predictions`].
 pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError> {
@@ -55,12 +50,12 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
                 epoch_seconds: measured.epoch_seconds,
             });
         }
+        let mut claims = store.last_claims(row.id)?;
         for run in rows {
             if !seen.insert(run.identity.clone()) {
                 continue;
             }
-            let last = store.provenance(run.run)?.pop();
-            let provenance = last.map(|claim| claim.provenance).map_or_else(Provenance::default, |made| Provenance {
+            let provenance = claims.remove(&run.run).map_or_else(Provenance::default, |made| Provenance {
                 commit: made.commit,
                 version: made.version,
                 device: made.device,
@@ -85,18 +80,13 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
                 parameters: Some(run.parameters),
                 macs_per_image: Some(run.macs_per_image),
                 assignments: run.assignments.0,
-                status: match run.status {
-                    store::RunStatus::Queued => Status::Queued,
-                    store::RunStatus::Running => Status::Running,
-                    store::RunStatus::Done => Status::Done,
-                    store::RunStatus::Failed => Status::Failed,
-                    store::RunStatus::Interrupted => Status::Interrupted,
-                },
+                status: Status::named(run.status.name()),
                 error,
                 provenance,
                 chosen_epoch: run.tested_epoch,
                 wall_seconds: run.train_seconds,
                 peak_memory_bytes: run.peak_memory_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+                step_memory_bytes: None,
                 epochs: epochs.remove(&run.run.0).unwrap_or_default(),
                 test: run.test_top1.map(|top1| Evaluation {
                     loss: run.test_loss.unwrap_or(f64::NAN),
@@ -107,22 +97,67 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
             });
         }
     }
+    if study.experiments.len() > 1 {
+        // What tells their configurations apart.
+        for run in &mut study.runs {
+            run.assignments.insert(0, ("experiment".to_owned(), run.experiment.clone().into()));
+        }
+    }
     Ok(study)
 }
 
+/// Share of stored predictions that weights must repeat to be believed: other processors round differently.
+const SAME: f64 = 0.99;
+
+/// Adds what the page needs of the compared runs beside their rows: predictions with the truth, what weights say about single
+/// images, the images that will be shown.
+pub fn evidence(store: &Store, study: &mut Study, evidence: &dyn Evidence) -> Result<(), ReportError> {
+    let chosen: Vec<Vec<i64>> =
+        Analysis::of(study).chosen().map(|chosen| chosen.done.iter().map(|run| run.id).collect()).collect();
+    predictions(store, study, &chosen.concat(), evidence)?;
+    for runs in &chosen {
+        // The seeds of a configuration share their network and their batches.
+        if let Some(bytes) = runs.first().and_then(|&run| evidence.memory_bytes(run)) {
+            for run in study.runs.iter_mut().filter(|run| runs.contains(&run.id)) {
+                run.step_memory_bytes = Some(bytes);
+            }
+        }
+        // One seed of each network is examined: the first whose weights are there.
+        let examination = runs.iter().find_map(|&run| Some((run, evidence.examine(run)?)));
+        let Some((run, examination)) = examination.filter(|(_, examination)| examination.sound()) else { continue };
+        let repeats = study.predictions.get(&run).is_none_or(|stored| {
+            let same = |&(place, said): &(&u32, &u16)| stored.predicted.get(*place as usize) == Some(said);
+            let same = examination.places.iter().zip(&examination.predicted).filter(same).count();
+            same as f64 >= SAME * examination.places.len() as f64
+        });
+        if repeats {
+            study.examinations.insert(run, examination);
+        } else {
+            study.remarks.push(format!(
+                "The weights of run {run} do not give the predictions that the database holds for it, so nothing is shown of them."
+            ));
+        }
+    }
+    let wanted = mistakes::wanted(study, &Analysis::of(study));
+    for (fingerprint, place) in wanted {
+        if let Some(picture) = evidence.picture(&fingerprint, place).filter(Picture::sound) {
+            study.pictures.insert((fingerprint, place), picture.at_most(SIDE));
+        }
+    }
+    Ok(())
+}
+
+/// Longest side of a picture on the page, in its own pixels.
+const SIDE: usize = 64;
+
 /// Reads the predictions of these runs into the study, with the truth where it is known.
-pub fn predictions(
-    store: &Store,
-    study: &mut Study,
-    runs: &[i64],
-    truth: &dyn Fn(&str) -> Option<Truth>,
-) -> Result<(), ReportError> {
+fn predictions(store: &Store, study: &mut Study, runs: &[i64], evidence: &dyn Evidence) -> Result<(), ReportError> {
     let mut truths: BTreeMap<String, Option<Truth>> = BTreeMap::new();
     for &id in runs {
         let Some(predicted) = store.predictions(store::RunId(id), Split::Test)? else { continue };
         let Some(run) = study.runs.iter().find(|run| run.id == id) else { continue };
         let fingerprint = run.provenance.data_fingerprint.clone();
-        let known = truths.entry(fingerprint).or_insert_with_key(|fingerprint| truth(fingerprint));
+        let known = truths.entry(fingerprint).or_insert_with_key(|fingerprint| evidence.truth(fingerprint));
         let mut read = Predictions { predicted, ..Predictions::default() };
         if let Some(known) = known
             && known.labels.len() == read.predicted.len()

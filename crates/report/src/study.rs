@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::evidence::Examination;
+use crate::picture::Picture;
+
 /// Everything that one report reads.
 #[derive(Clone, Debug, Default)]
 pub struct Study {
@@ -15,6 +18,12 @@ pub struct Study {
     pub waiting: usize,
     /// Predicted classes of the test part by run; may be empty, or hold only the runs that are compared.
     pub predictions: BTreeMap<i64, Predictions>,
+    /// What the weights of some runs say about single images.
+    pub examinations: BTreeMap<i64, Examination>,
+    /// Images of the test part by the fingerprint of their data and their place in it.
+    pub pictures: BTreeMap<(String, u32), Picture>,
+    /// What could not be shown, and why, in sentences.
+    pub remarks: Vec<String>,
 }
 
 /// One experiment file.
@@ -41,12 +50,29 @@ pub enum Status {
     Interrupted,
     /// Ended with an error.
     Failed,
+    /// Ended early by a rule of the sweep, because others did better.
+    Pruned,
     /// Ended well.
     #[default]
     Done,
+    /// A state that a later program knows, by its word in the database.
+    Other(&'static str),
 }
 
 impl Status {
+    /// The state that the database has this word for.
+    pub fn named(word: &'static str) -> Self {
+        match word {
+            "queued" => Self::Queued,
+            "running" => Self::Running,
+            "interrupted" => Self::Interrupted,
+            "failed" => Self::Failed,
+            "pruned" => Self::Pruned,
+            "done" => Self::Done,
+            other => Self::Other(other),
+        }
+    }
+
     /// The word the database uses.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,7 +80,9 @@ impl Status {
             Self::Running => "running",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
+            Self::Pruned => "pruned",
             Self::Done => "done",
+            Self::Other(word) => word,
         }
     }
 }
@@ -96,6 +124,8 @@ pub struct Run {
     pub wall_seconds: Option<f64>,
     /// Largest resident memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
+    /// Memory that training one step takes, in bytes: parameters, moments, activations and batches, as the plan of the memory has it.
+    pub step_memory_bytes: Option<u64>,
     /// What was measured after each epoch, in order.
     pub epochs: Vec<Epoch>,
     /// The one evaluation on the test part.

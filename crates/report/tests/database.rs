@@ -6,14 +6,23 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use common::{Size, study};
-use report::{ReportError, Truth, write, write_with};
+use report::{Evidence, Examination, Picture, ReportError, Truth, write, write_with};
 use store::{EpochRow, EvaluationRow, NewExperiment, NewTrial, Outcome, Provenance, Split, Store};
 
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Writes the synthetic study into a database; the runs named in `fail` fail, those in `wait` never start.
 fn fill(store: &Store, size: &Size, fail: &[i64], wait: &[i64]) {
-    let study = study(size);
+    fill_as(store, size, "glyphs", "", fail, wait);
+}
+
+/// The same under another name, with other identities.
+fn fill_as(store: &Store, size: &Size, name: &str, prefix: &str, fail: &[i64], wait: &[i64]) {
+    let mut study = study(size);
+    for run in &mut study.runs {
+        run.trial = format!("{prefix}{}", run.trial);
+        run.configuration = format!("{prefix}{}", run.configuration);
+    }
     let trials: Vec<NewTrial> = study
         .runs
         .iter()
@@ -32,7 +41,7 @@ fn fill(store: &Store, size: &Size, fail: &[i64], wait: &[i64]) {
         })
         .collect();
     let experiment = NewExperiment {
-        name: "glyphs".into(),
+        name: name.into(),
         question: "Which is better?".into(),
         file: "experiments/glyphs.toml".into(),
         config_toml: String::new(),
@@ -99,6 +108,73 @@ fn fill(store: &Store, size: &Size, fail: &[i64], wait: &[i64]) {
     }
 }
 
+/// What the database does not hold, of the synthetic study.
+struct Kept {
+    /// The weights give other predictions than those that are stored.
+    lie: bool,
+}
+
+impl Evidence for Kept {
+    fn truth(&self, fingerprint: &str) -> Option<Truth> {
+        assert_eq!(fingerprint, "feedfacefeedfacefeedfacefeedface");
+        let labels = (0..200).map(|image| (image % 10) as u16).collect();
+        Some(Truth { labels, classes: (0..10).map(|class| format!("glyph {class}")).collect() })
+    }
+
+    fn examine(&self, run: i64) -> Option<Examination> {
+        let stored = study(&small()).predictions.remove(&run)?;
+        let mut examination = common::examination(&stored, run as u64);
+        if self.lie {
+            examination.predicted.iter_mut().for_each(|class| *class = (*class + 1) % 10);
+        }
+        Some(examination)
+    }
+
+    fn memory_bytes(&self, _run: i64) -> Option<u64> {
+        Some(5 << 20)
+    }
+
+    fn picture(&self, _fingerprint: &str, place: u32) -> Option<Picture> {
+        Some(common::picture(place))
+    }
+}
+
+#[test]
+fn weights_that_contradict_the_database_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("results.db")).unwrap();
+    fill(&store, &small(), &[], &[]);
+    let names = ["glyphs".to_owned()];
+    let page = |lie: bool| {
+        let written = write_with(&store, &names, &folder.path().join(lie.to_string()), &Kept { lie }).unwrap();
+        std::fs::read_to_string(written.markdown).unwrap()
+    };
+    let (honest, lying) = (page(false), page(true));
+    assert!(
+        honest.contains("Worst mistakes of AlexNet") && honest.contains("First convolution of LeNet-5"),
+        "{honest}"
+    );
+    assert!(honest.contains("calibration error") && honest.contains("memory of one training step"), "{honest}");
+    assert!(!lying.contains("Worst mistakes") && !lying.contains("calibration error"), "{lying}");
+    assert!(lying.contains("do not give the predictions that the database holds"), "{lying}");
+}
+
+#[test]
+fn several_experiments_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("results.db")).unwrap();
+    let size = Size { lambdas: vec![0.0], schedules: vec!["constant"], seeds: 3, epochs: 2, images: 0 };
+    fill(&store, &size, &[], &[]);
+    fill_as(&store, &size, "more", "second-", &[], &[]);
+    let names = ["glyphs".to_owned(), "more".to_owned(), "glyphs".to_owned()];
+    let written = write(&store, &names, &folder.path().join("report")).unwrap();
+    let text = std::fs::read_to_string(written.markdown).unwrap();
+    assert!(text.starts_with("# glyphs, more\n"), "{text}");
+    assert!(text.contains("experiment=more") && text.contains("experiment=glyphs"), "{text}");
+    assert!(text.contains("12 finished runs") || text.contains("(of 2 configurations)"), "{text}");
+    assert!(text.contains("Several experiments are put together"), "{text}");
+}
+
 fn small() -> Size {
     Size { lambdas: vec![0.0, 0.0005], schedules: vec!["constant"], seeds: 4, epochs: 4, images: 200 }
 }
@@ -109,12 +185,7 @@ fn a_database_becomes_a_report() {
     let store = Store::open(folder.path().join("results.db")).unwrap();
     fill(&store, &small(), &[2], &[5]);
     let names = ["glyphs".to_owned()];
-    let labels = |fingerprint: &str| {
-        assert_eq!(fingerprint, "feedfacefeedfacefeedfacefeedface");
-        let labels = (0..200).map(|image| (image % 10) as u16).collect();
-        Some(Truth { labels, classes: (0..10).map(|class| format!("glyph {class}")).collect() })
-    };
-    let written = write_with(&store, &names, &folder.path().join("report"), &labels).unwrap();
+    let written = write_with(&store, &names, &folder.path().join("report"), &Kept { lie: false }).unwrap();
     let html = std::fs::read_to_string(&written.html).unwrap();
     for expected in [
         "14 done, 1 failed, 1 not started",
@@ -161,7 +232,10 @@ fn what_is_not_there_is_said() {
 
     let size = Size { lambdas: vec![0.0], schedules: vec!["constant"], seeds: 1, epochs: 1, images: 10 };
     fill(&store, &size, &[1], &[2]);
-    let empty = write(&store, &["glyphs".to_owned()], &out).unwrap_err().to_string();
-    assert!(empty.starts_with("no run of `glyphs` has finished: 1 failed, 1 not started."), "{empty}");
     assert!(!out.exists(), "nothing is written");
+    let written = write(&store, &["glyphs".to_owned()], &out).unwrap();
+    let answer = "There is no answer yet: no run has finished (1 failed, 1 not started).";
+    assert!(written.summary.starts_with(answer), "{}", written.summary);
+    let page = std::fs::read_to_string(written.html).unwrap();
+    assert!(page.contains("loss is NaN in epoch 1") && page.contains("pipeline report glyphs"), "{page}");
 }

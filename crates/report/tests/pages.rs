@@ -5,9 +5,9 @@ mod common;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{Size, study};
+use common::{Size, study, with_images};
 use report::study::{Status, Study};
-use report::{ReportError, Written, write_study};
+use report::{Written, write_study};
 
 fn written(study: &Study) -> (tempfile::TempDir, Written) {
     let folder = tempfile::tempdir().unwrap();
@@ -42,30 +42,32 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn a_full_study_is_as_before() {
-    let (_folder, written) = written(&study(&Size::default()));
+    let (_folder, written) = written(&with_images(study(&Size::default())));
     golden("full.md", &read(&written.markdown));
     golden("full.txt", &written.summary);
     golden("full.html", &read(&written.html));
-    assert_eq!(written.plots.len(), 11, "{:?}", written.plots);
-    assert_eq!(written.frames.len(), 8);
+    assert_eq!(written.plots.len(), 22, "{:?}", written.plots);
+    assert_eq!(written.frames.len(), 16);
 }
 
 #[test]
 fn the_page_needs_nothing_from_outside() {
-    let (_folder, written) = written(&study(&Size::default()));
+    let (_folder, written) = written(&with_images(study(&Size::default())));
     let html = read(&written.html);
     for outside in ["<script", "<link", "<img", "src=", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
     let addresses = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
     assert_eq!(addresses, html.matches("http-equiv").count());
+    let addresses: Vec<&str> = html.split("href=\"").skip(1).collect();
+    assert!(addresses.iter().all(|address| address.starts_with('#') || address.starts_with("data:image/png;base64,")));
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("@media print"));
 }
 
 #[test]
 fn hostile_names_show_as_text() {
-    let hostile = "<script>alert('1')</script>\"&\n| `x` \u{202e}txt\u{0} 🦀 *b*";
-    let mut study = study(&Size { seeds: 2, ..Size::default() });
+    let hostile = "<script>alert('1')</script>\"&\n| `x` \u{202e}txt\u{0} 🦀 *b* שלום '; DROP TABLE runs; --";
+    let mut study = with_images(study(&Size { seeds: 2, ..Size::default() }));
     study.experiments[0].name = hostile.into();
     study.experiments[0].question = hostile.into();
     study.experiments[0].command = format!("pipeline sweep '{hostile}'");
@@ -97,7 +99,7 @@ fn hostile_names_show_as_text() {
     }
     for plot in &written.plots {
         let svg = read(plot);
-        assert!(!svg.contains("<script") && !svg.contains('\u{0}'), "{}", plot.display());
+        assert!(!svg.contains("<script") && !svg.contains(['\u{0}', '\u{202e}']), "{}", plot.display());
     }
 }
 
@@ -192,14 +194,73 @@ fn unfinished_runs_are_told() {
     let (_folder, with_some) = written(&study);
     assert!(with_some.summary.contains("45 done, 1 running, 1 interrupted, 1 failed, 3 not started"));
     assert!(read(&with_some.markdown).contains("not-finite: loss is NaN"));
+}
 
+#[test]
+fn where_nothing_has_finished_the_page_says_why() {
+    let mut study = study(&Size { seeds: 2, ..Size::default() });
     for run in &mut study.runs {
         run.status = Status::Failed;
+        run.error = Some("not-finite: loss is NaN".into());
     }
-    let folder = tempfile::tempdir().unwrap();
-    let error = write_study(&study, &folder.path().join("out")).unwrap_err();
-    assert!(matches!(error, ReportError::NothingFinished { .. }));
-    assert!(!folder.path().join("out").exists());
+    let (_folder, failed) = written(&study);
+    assert!(
+        failed.summary.starts_with("There is no answer yet: no run has finished (48 failed)."),
+        "{}",
+        failed.summary
+    );
+    assert!(failed.summary.contains("--retry-failed"), "{}", failed.summary);
+    assert!(read(&failed.html).contains("not-finite: loss is NaN"));
+
+    study.runs.clear();
+    study.waiting = 12;
+    let (_folder, waiting) = written(&study);
+    assert!(waiting.summary.contains("12 not started") && waiting.summary.contains("goes on where it stopped"));
+    (study.waiting, study.experiments[0].trials) = (0, 0);
+    let (_folder, empty) = written(&study);
+    assert!(empty.summary.contains("no trial was planned"), "{}", empty.summary);
+}
+
+#[test]
+fn other_states_are_told_by_their_names() {
+    let mut study = study(&Size::default());
+    for (index, run) in study.runs.iter_mut().enumerate() {
+        run.status = match index % 6 {
+            0 => Status::named("pruned"),
+            1 => Status::named("on-holiday"),
+            _ => Status::Done,
+        };
+    }
+    let (_folder, written) = written(&study);
+    assert!(written.summary.contains("80 done, 20 pruned, 20 on-holiday."), "{}", written.summary);
+    let html = read(&written.html);
+    assert!(html.contains("<bdi>pruned</bdi>") && html.contains("<bdi>on-holiday</bdi>"));
+}
+
+#[test]
+fn a_search_over_many_values_says_what_matters() {
+    // Accuracy depends on the learning rate alone; dropout is drawn as well and does nothing.
+    let size = Size { lambdas: vec![0.0], schedules: vec!["constant"], seeds: 60, epochs: 1, images: 0 };
+    let mut study = study(&size);
+    study.runs.retain(|run| run.architecture == "lenet5");
+    for (index, run) in study.runs.iter_mut().enumerate() {
+        let (rate, dropout) =
+            (10_f64.powf(-4.0 + 4.0 * common::noise(1, index as u64, 0)), common::noise(2, index as u64, 0));
+        run.configuration = format!("c{index}");
+        run.assignments = vec![("train.learning_rate".into(), rate.into()), ("model.dropout".into(), dropout.into())];
+        run.epochs[0].validation_top1 = Some(0.95 - 0.1 * (rate.log10() + 2.0).powi(2));
+    }
+    let (_folder, written) = written(&study);
+    let text = read(&written.markdown);
+    let row = |key: &str| -> Vec<f64> {
+        let line = text.lines().find(|line| line.contains(key) && line.contains("6 ranges")).unwrap();
+        line.split('|').filter_map(|cell| cell.trim().strip_suffix(" %")?.parse().ok()).collect()
+    };
+    let (rate, dropout) = (row("learning\\_rate"), row("model.dropout"));
+    assert!(rate[0] > 80.0 && rate[0] > 2.0 * rate[1], "the rate explains nearly everything: {rate:?}");
+    assert!(dropout[0] <= dropout[1] + 5.0, "dropout is within chance: {dropout:?}");
+    assert!(rate[2] > rate[3] && dropout[2] < rate[2], "PED-ANOVA agrees: {rate:?} {dropout:?}");
+    assert!(written.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));
 }
 
 #[test]

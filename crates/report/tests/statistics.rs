@@ -1,5 +1,7 @@
 //! The statistics agree with scipy and statsmodels (`golden/statistics.py` made the cases).
 
+use report::statistics::calibration::{calibration_error, reliability};
+use report::statistics::importance::{best, chance_level, main_effect, ped_anova};
 use report::statistics::{
     Estimate, holm, mcnemar, noncentral_t_cdf, paired_t, paired_t_power, pairs_needed, student_t_quantile, welch_t,
     wilcoxon_signed_rank,
@@ -131,4 +133,65 @@ fn what_the_data_cannot_give_is_none() {
     assert_eq!(paired_t(&[0.9, 0.8], &[0.8]), None);
     assert_eq!(wilcoxon_signed_rank(&[0.5, 0.6], &[0.5, 0.6]), None);
     assert_eq!(welch_t(&[0.5], &[0.6, 0.7]), None);
+}
+
+#[test]
+fn shares_of_variance_agree_with_statsmodels_and_ped_anova_with_its_definition() {
+    let golden: Value = serde_json::from_str(include_str!("golden/importance.json")).unwrap();
+    let rows = rows(&golden["rows"]);
+    let levels = |key: &str| -> Vec<usize> { rows.iter().map(|row| row[key].as_u64().unwrap() as usize).collect() };
+    let scores: Vec<f64> = rows.iter().map(|row| number(&row["score"])).collect();
+    let best = best(&scores).unwrap();
+    assert_eq!(best.iter().filter(|best| **best).count(), 6, "a tenth of 60");
+    let mut explained = 0.0;
+    for key in ["rate", "decay"] {
+        let share = main_effect(&levels(key), &scores).unwrap();
+        close(share, number(&golden["shares"][key]), 1e-9, key);
+        explained += share;
+        let found = ped_anova(&levels(key), &best).unwrap();
+        close(found, number(&golden["ped_anova"][key]), 1e-9, key);
+        // By brute force: the variance of "is among the best" that the levels explain.
+        let indicator: Vec<f64> = best.iter().map(|best| f64::from(u8::from(*best))).collect();
+        close(found, main_effect(&levels(key), &indicator).unwrap(), 1e-9, "as a share of variance");
+    }
+    let cells: Vec<usize> = levels("rate").iter().zip(levels("decay")).map(|(rate, decay)| 3 * rate + decay).collect();
+    let between = main_effect(&cells, &scores).unwrap();
+    close(between - explained, number(&golden["shares"]["together"]), 1e-9, "interactions");
+    close(1.0 - between, number(&golden["shares"]["seeds"]), 1e-9, "seeds");
+}
+
+#[test]
+fn shuffled_levels_explain_what_chance_gives() {
+    // For k levels over n normal scores, the share has the mean (k − 1)/(n − 1) and a Beta distribution, whose 95 % quantile for
+    // k = 2 and n = 40 is that of t² with 38 degrees of freedom: 4.098/(4.098 + 38) = 0.097.
+    let scores: Vec<f64> = (0..40).map(|index| student_t_quantile(200.0, (f64::from(index) + 0.5) / 40.0)).collect();
+    let levels: Vec<usize> = (0..40).map(|index| index % 2).collect();
+    let chance = chance_level(&levels, |levels| main_effect(levels, &scores)).unwrap();
+    assert!((0.06..0.14).contains(&chance), "{chance}");
+    assert_eq!(chance_level(&levels, |levels| main_effect(levels, &scores)), Some(chance), "always the same");
+}
+
+#[test]
+fn the_best_are_a_tenth_and_at_least_five_and_never_half() {
+    let scores = |n: usize| -> Vec<f64> { (0..n).map(|index| index as f64).collect() };
+    let count = |scores: &[f64]| best(scores).map(|best| best.iter().filter(|best| **best).count());
+    assert_eq!(count(&scores(100)), Some(10));
+    assert_eq!(count(&scores(20)), Some(5));
+    assert_eq!(count(&scores(10)), None, "five of ten are half");
+    assert_eq!(count(&scores(3)), None);
+    assert_eq!(count(&[1.0; 100]), None, "all tie");
+}
+
+#[test]
+fn calibration_by_hand() {
+    // Bins of 0.9 (3 images, 2 right), 0.5 (3 images, 1 right), 0.7 (1 image, right), as pipeline evaluate has it.
+    let confidences = [0.9, 0.9, 0.9, 0.5, 0.5, 0.7, 0.5];
+    let right = [true, true, false, false, true, true, false];
+    let bins = reliability(&confidences, &right);
+    assert_eq!(bins.iter().map(|bin| bin.images).collect::<Vec<_>>()[7..14], [3, 0, 0, 1, 0, 0, 3]);
+    let expected = ((2.7_f64 - 2.0).abs() + (1.5_f64 - 1.0).abs() + (0.7_f64 - 1.0).abs()) / 7.0;
+    close(calibration_error(&bins).unwrap(), expected, 1e-12, "ECE");
+    let edges = reliability(&[0.0, 1.0], &[false, true]);
+    assert_eq!((edges[0].images, edges[14].images), (1, 1));
+    assert_eq!(calibration_error(&reliability(&[], &[])), None);
 }

@@ -270,6 +270,21 @@ impl Store {
         Ok(bytes.map(|bytes| bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()))
     }
 
+    /// The provenance of the last claim on each run that [`Self::runs`] gives.
+    pub fn last_claims(&self, experiment: ExperimentId) -> Result<HashMap<RunId, Provenance>, StoreError> {
+        let rows: Vec<LastClaim> = self.read(async |connection| {
+            Ok(sqlx::query_as(sqlx::AssertSqlSafe(format!(
+                "SELECT c.* FROM experiment_trials AS p JOIN runs AS r ON r.run_id = {STANDING_RUN}
+                 JOIN claims AS c ON c.run_id = r.run_id AND c.claim = r.claims
+                 WHERE p.experiment_id = ?1 AND p.position IS NOT NULL"
+            )))
+            .bind(experiment)
+            .fetch_all(connection)
+            .await?)
+        })?;
+        Ok(rows.into_iter().map(|row| (row.run, row.provenance)).collect())
+    }
+
     /// Each time that a worker took up the run, first to last: one row for a run that was never interrupted.
     pub fn provenance(&self, run: RunId) -> Result<Vec<ProvenanceRow>, StoreError> {
         self.read(async |connection| {
@@ -279,6 +294,14 @@ impl Store {
                 .await?)
         })
     }
+}
+
+#[derive(FromRow)]
+struct LastClaim {
+    #[sqlx(rename = "run_id")]
+    run: RunId,
+    #[sqlx(flatten)]
+    provenance: Provenance,
 }
 
 struct Numbered {

@@ -1,12 +1,18 @@
 //! `pipeline report`: the comparison as pages, pictures and tables.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
+use ::train::Predictor;
 use dataset::Prepared;
-use report::Truth;
+use report::{Evidence, Examination, Filters, Picture, Truth};
 use store::Store;
 
-use crate::{cli::Global, data, exit::Exit, output};
+use crate::{cli::Global, data, exit::Exit, output, trained::Run};
 
 /// Writes the report of some experiments.
 pub fn run(experiments: &[String], out: Option<&Path>, global: &Global) -> anyhow::Result<Exit> {
@@ -19,11 +25,8 @@ pub fn write(experiments: &[String], out: Option<&Path>, global: &Global) -> any
     let store = Store::open_read_only(&global.db)?;
     let out = out.map_or_else(|| PathBuf::from("reports").join(folder(experiments)), Path::to_path_buf);
     let tests = tested(&store, experiments)?;
-    let cache = data::cache(global)?;
-    let written = report::write_with(&store, experiments, &out, &|fingerprint| {
-        let (_, settings) = tests.iter().find(|(known, _)| known == fingerprint)?;
-        truth(&cache, fingerprint, settings)
-    })?;
+    let kept = Kept { store: &store, global, cache: data::cache(global)?, tests, found: RefCell::default() };
+    let written = report::write_with(&store, experiments, &out, &kept)?;
     output::line(&format!("{}\n\nreport: {}", written.summary.trim_end(), written.html.display()))
 }
 
@@ -46,15 +49,125 @@ fn tested(store: &Store, experiments: &[String]) -> anyhow::Result<Vec<(String, 
     Ok(tests)
 }
 
-/// True classes of a test split, from the prepared data set, if the cache still has it.
-fn truth(cache: &Path, fingerprint: &str, settings: &plan::Dataset) -> Option<Truth> {
-    let entries = std::fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
-    let prepared = entries
-        .filter(|path| path.is_dir())
-        .filter_map(|path| Prepared::open(&path).ok())
-        .find(|prepared| prepared.manifest().fingerprint == fingerprint)?;
-    let labels = prepared.splits(settings).test.into_iter().map(|index| prepared.label(index) as u16).collect();
-    Some(Truth { labels, classes: prepared.manifest().classes.clone() })
+/// Multiply-accumulate operations that looking at single images may take for each network: some seconds.
+const MOST_MACS: u64 = 60_000_000_000;
+
+/// Images that are looked at even where one of them takes long.
+const LEAST_IMAGES: usize = 100;
+
+/// What the database does not hold, from the cache of prepared data sets and the weights beside the database.
+struct Kept<'a> {
+    store: &'a Store,
+    global: &'a Global,
+    cache: PathBuf,
+    /// Data sets that the trials were tested on: fingerprint and settings.
+    tests: Vec<(String, plan::Dataset)>,
+    /// Those that have been looked for in the cache, with the indices of their test part.
+    found: RefCell<HashMap<String, Option<Rc<TestPart>>>>,
+}
+
+/// A prepared data set and its test part.
+struct TestPart {
+    prepared: Prepared,
+    indices: Vec<u32>,
+}
+
+impl Kept<'_> {
+    /// The test part of the data with this fingerprint, if the cache still has it.
+    fn test_part(&self, fingerprint: &str) -> Option<Rc<TestPart>> {
+        let find = || {
+            let (_, settings) = self.tests.iter().find(|(known, _)| known == fingerprint)?;
+            let entries = std::fs::read_dir(&self.cache).ok()?.flatten().map(|entry| entry.path());
+            let prepared = entries
+                .filter(|path| path.is_dir())
+                .filter_map(|path| Prepared::open(&path).ok())
+                .find(|prepared| prepared.manifest().fingerprint == fingerprint)?;
+            let indices = prepared.splits(settings).test;
+            Some(Rc::new(TestPart { prepared, indices }))
+        };
+        self.found.borrow_mut().entry(fingerprint.to_owned()).or_insert_with(find).clone()
+    }
+
+    fn try_examine(&self, run: i64) -> anyhow::Result<Option<Examination>> {
+        let run = Run::find(self.store, run, &self.global.db)?;
+        let Some(test) = self.test_part(&run.fingerprint) else { return Ok(None) };
+        let settings = run.canonical_settings()?;
+        let (card, variables) = ::train::load_weights(&run.weights)?;
+        let loader = dataset::Loader::new(&test.prepared, &settings.augment)?;
+        if loader.sample_values() != card.input.iter().product::<usize>() || loader.classes() != card.classes.len() {
+            return Ok(None);
+        }
+        let filters = filters(&variables);
+        let macs = variables.network.macs().max(1);
+        let most = usize::try_from(MOST_MACS / macs)?.max(LEAST_IMAGES);
+        // Evenly over the test part, so that all classes are among them.
+        let every = test.indices.len().div_ceil(most).max(1);
+        let places: Vec<usize> = (0..test.indices.len()).step_by(every).collect();
+        let mut predictor = Predictor::new(card, variables, 0);
+        let classes = loader.classes();
+        let mut examination = Examination { filters, ..Examination::default() };
+        for part in places.chunks(::train::PREDICTION_BATCH) {
+            let mut images = vec![0.0; part.len() * loader.sample_values()];
+            for (image, &place) in images.chunks_exact_mut(loader.sample_values()).zip(part) {
+                loader.evaluation_sample(test.indices[place], image);
+            }
+            for (guesses, &place) in predictor.guesses(&images, classes).iter().zip(part) {
+                let actual = test.prepared.label(test.indices[place]) as usize;
+                let truth = guesses.iter().find(|guess| guess.class == actual);
+                examination.places.push(u32::try_from(place)?);
+                examination.predicted.push(guesses[0].class as u16);
+                examination.actual.push(actual as u16);
+                examination.confidence.push(guesses[0].probability);
+                examination.probability_of_truth.push(truth.map_or(0.0, |guess| guess.probability));
+            }
+        }
+        Ok(Some(examination))
+    }
+
+    fn try_memory(&self, run: i64) -> anyhow::Result<Option<u64>> {
+        let run = Run::find(self.store, run, &self.global.db)?;
+        let settings = run.canonical_settings()?;
+        let Some(test) = self.test_part(&run.fingerprint) else { return Ok(None) };
+        let (channels, height, width) = dataset::Loader::new(&test.prepared, &settings.augment)?.input_size();
+        let network = graph::Network::new(&settings.model, [channels, height, width], test.prepared.classes())?;
+        Ok(Some(::train::memory(&network, &settings.train, 1).total_bytes() as u64))
+    }
+}
+
+impl Evidence for Kept<'_> {
+    fn truth(&self, fingerprint: &str) -> Option<Truth> {
+        let test = self.test_part(fingerprint)?;
+        let labels = test.indices.iter().map(|&index| test.prepared.label(index) as u16).collect();
+        Some(Truth { labels, classes: test.prepared.manifest().classes.clone() })
+    }
+
+    fn examine(&self, run: i64) -> Option<Examination> {
+        // Weights may have been removed, and data sets too: the page then says less.
+        self.try_examine(run).ok().flatten()
+    }
+
+    fn memory_bytes(&self, run: i64) -> Option<u64> {
+        self.try_memory(run).ok().flatten()
+    }
+
+    fn picture(&self, fingerprint: &str, place: u32) -> Option<Picture> {
+        let test = self.test_part(fingerprint)?;
+        let index = *test.indices.get(place as usize)?;
+        let manifest = test.prepared.manifest();
+        let pixels = test.prepared.image(index).to_vec();
+        Some(Picture { channels: manifest.channels, height: manifest.height, width: manifest.width, pixels })
+    }
+}
+
+/// The weights of the first convolution.
+fn filters(variables: &graph::step::Variables) -> Option<Filters> {
+    let layers = &variables.network.layers;
+    let first = layers.iter().find(|layer| matches!(layer.kind, graph::LayerKind::Convolution { .. }))?;
+    let parameter = variables.parameters.iter().find(|parameter| parameter.layer == first.name)?;
+    let state = parameter.evaluated();
+    let shape = <[usize; 4]>::try_from(state.shape()).ok()?;
+    let weights = state.read().to_vec();
+    Some(Filters { shape, weights })
 }
 
 /// Names joined into one that any file system takes.

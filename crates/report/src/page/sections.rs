@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use super::{Page, Picture, Section, Table};
 use crate::analysis::{Analysis, Comparison, Configuration};
 use crate::answer::{accuracy, answer, notes, states};
+use crate::evidence::Examination;
+use crate::frames::FRAMES;
+use crate::mistakes::{MOST_PAIRS, class_name, class_names, confused, examined};
 use crate::naming;
-use crate::plots::{Plot, Plots, confusion_counts};
+use crate::plots::{Plot, Plots};
 use crate::statistics::Estimate;
+use crate::statistics::calibration::{calibration_error, reliability};
 use crate::study::{Run, Status, Study};
 use crate::text::{self, count, grouped, measure, p_value, percent, points, seconds, significant};
 
@@ -20,21 +24,24 @@ const MOST_RIVALS: usize = 10;
 /// The whole page.
 pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
     let names: Vec<&str> = study.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
-    let mut sections = vec![comparison(analysis, plots)];
+    let mut sections = vec![comparison(study, analysis, plots)];
     sections.push(tests(analysis));
     sections.push(Section { plots: pictures(&plots.learning), ..section("learning-curves", "Learning curves") });
     sections.push(Section {
-        plots: pictures(&plots.settings),
+        plots: [pictures(&plots.settings), pictures(&plots.importance)].concat(),
         tables: importance(analysis),
         ..section("settings", "What the settings do")
     });
     sections.push(Section { plots: pictures(&plots.schedules), ..section("schedules", "Learning-rate schedules") });
     sections.push(configurations(analysis, plots));
     sections.push(Section {
-        plots: pictures(&plots.confusion),
-        tables: confused(study, analysis),
+        plots: [pictures(&plots.confusion), pictures(&plots.mistakes)].concat(),
+        tables: confused_table(study, analysis),
         ..section("errors", "What is confused with what")
     });
+    sections
+        .push(Section { plots: pictures(&plots.calibration), ..section("calibration", "Are its probabilities true?") });
+    sections.push(Section { plots: pictures(&plots.filters), ..section("filters", "What the first layer looks for") });
     sections.push(failures(study));
     sections.push(provenance(study, analysis));
     sections
@@ -47,7 +54,7 @@ pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
             .filter(|experiment| !experiment.question.trim().is_empty())
             .map(|experiment| text::visible(experiment.question.trim()))
             .collect(),
-        answer: answer(analysis).to_vec(),
+        answer: answer(study, analysis).to_vec(),
         notes: notes(study, analysis),
         sections,
     }
@@ -55,8 +62,8 @@ pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
 
 /// The comparison for a terminal: the answer, an aligned table, what is missing.
 pub fn summary(study: &Study, analysis: &Analysis<'_>) -> String {
-    let mut out = format!("{}\n\n", answer(analysis).join(" "));
-    for table in comparison(analysis, &Plots::default()).tables {
+    let mut out = format!("{}\n\n", answer(study, analysis).join(" "));
+    for table in comparison(study, analysis, &Plots::default()).tables {
         out.push_str(&text::aligned(&table.header, &table.rows, &table.right));
     }
     for note in notes(study, analysis) {
@@ -81,6 +88,11 @@ fn pictures(plots: &[Plot]) -> Vec<Picture> {
         .collect()
 }
 
+/// A number with a true minus sign.
+fn signed(value: f64) -> String {
+    significant(value, 3).replacen('-', "−", 1)
+}
+
 fn words(items: &[&str]) -> Vec<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
 }
@@ -98,7 +110,7 @@ fn mean_of(configuration: &Configuration<'_>, of: impl Fn(&Run) -> Option<f64>) 
     configuration.estimate(of).map(|estimate| estimate.mean)
 }
 
-fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
+fn comparison(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Section {
     let chosen: Vec<&Configuration<'_>> = analysis.chosen().collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, of: &dyn Fn(&Configuration<'_>) -> String| {
@@ -116,6 +128,9 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
     row("test accuracy, mean ± 95 % interval", &|c| accuracy(c.test));
     row("test top-5 accuracy", &|c| mean_of(c, |run| run.test?.top5).map_or_else(dash, percent));
     row("test loss (nats)", &|c| plus_minus(c.estimate(|run| Some(run.test?.loss)), |loss| significant(loss, 3)));
+    row("calibration error (ECE) on test", &|c| {
+        examined(study, c).and_then(|(_, examination)| expected_error(examination)).map_or_else(dash, percent)
+    });
     row("validation accuracy", &|c| accuracy(c.validation));
     row("generalization gap, training − test (points)", &|c| mean_of(c, Run::test_gap).map_or_else(dash, points));
     if let Some(target) = analysis.target {
@@ -127,6 +142,9 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
     row("images/s, training", &|c| mean_of(c, Run::images_per_second).map_or_else(dash, measure));
     row("compute of one training (GFLOP)", &|c| {
         mean_of(c, Run::train_flop).map_or_else(dash, |flop| measure(flop / 1e9))
+    });
+    row("memory of one training step (MiB)", &|c| {
+        mean_of(c, |run| Some(run.step_memory_bytes? as f64)).map_or_else(dash, |b| measure(b / 1_048_576.0))
     });
     row("largest memory of the process (MiB)", &|c| {
         mean_of(c, |run| Some(run.peak_memory_bytes? as f64)).map_or_else(dash, |b| measure(b / 1_048_576.0))
@@ -147,6 +165,11 @@ fn comparison(analysis: &Analysis<'_>, plots: &Plots) -> Section {
         plots: pictures(&plots.cost),
         ..section("comparison", "Comparison")
     }
+}
+
+fn expected_error(examination: &Examination) -> Option<f64> {
+    let right: Vec<bool> = examination.predicted.iter().zip(&examination.actual).map(|(said, is)| said == is).collect();
+    calibration_error(&reliability(&examination.confidence, &right))
 }
 
 fn tests(analysis: &Analysis<'_>) -> Section {
@@ -175,7 +198,7 @@ fn rivals(analysis: &Analysis<'_>) -> Vec<Table> {
                         points(test.mean_difference),
                         format!("{} to {}", points(test.interval.0), points(test.interval.1)),
                         p_value(p),
-                        significant(test.cohens_d, 3),
+                        signed(test.cohens_d),
                     ],
                     _ => words(&["–", "–", "–", "–", "–"]),
                 });
@@ -240,7 +263,7 @@ fn test_rows(analysis: &Analysis<'_>, comparison: &Comparison) -> Vec<Vec<String
             interval(test.interval),
             p_value(test.p),
             adjusted.clone(),
-            format!("Cohen's d {}", significant(test.cohens_d, 3)),
+            format!("Cohen's d {}", signed(test.cohens_d)),
         ]);
     }
     if let Some(test) = comparison.welch {
@@ -290,26 +313,50 @@ fn importance(analysis: &Analysis<'_>) -> Vec<Table> {
     if analysis.importance.is_empty() {
         return Vec::new();
     }
-    let rows = analysis
-        .importance
-        .iter()
-        .map(|importance| {
-            vec![
+    let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+    let mut rows = Vec::new();
+    for network in analysis.networks() {
+        for importance in analysis.importance.iter().filter(|importance| importance.network == network) {
+            rows.push(vec![
                 importance.network.clone(),
                 text::visible(&importance.key),
-                importance.values.to_string(),
-                format!("{:.0} %", 100.0 * importance.share),
-            ]
-        })
-        .collect();
-    vec![Table {
-        title: "Which setting matters".to_owned(),
-        header: words(&["network", "key", "values", "variance explained"]),
-        rows,
-        right: vec![false, false, true, true],
-        note: "Share of the variance of validation accuracy over all finished runs that each key explains by itself (main effect)."
-            .to_owned(),
-    }]
+                format!("{}{}", importance.values, if importance.ranges { " ranges" } else { "" }),
+                share(Some(importance.share)),
+                share(importance.share_by_chance),
+                share(importance.best),
+                share(importance.best_by_chance),
+            ]);
+        }
+        for sources in analysis.sources.iter().filter(|sources| sources.network == network) {
+            let mut rest = |name: &str, part: Option<f64>| {
+                if part.is_some() {
+                    let cells = [sources.network.as_str(), name, "", &share(part), "", "", ""];
+                    rows.push(cells.map(str::to_owned).to_vec());
+                }
+            };
+            rest("keys together (interactions)", sources.together);
+            rest("seeds", sources.seeds);
+        }
+    }
+    let mut note = "Share of the variance of validation accuracy over all finished runs that each key explains by itself (main effect), \
+                    beside what shuffled values reach in 95 of 100 cases: what is not above that may be chance."
+        .to_owned();
+    if analysis.importance.iter().any(|importance| importance.best.is_some()) {
+        note.push_str(
+            " PED-ANOVA: the share of the variance of \"is among the best tenth of the runs\" (Watanabe et al. 2023).",
+        );
+    } else {
+        note.push_str(&format!(
+            " PED-ANOVA needs {} runs among the best, and twice as many others: there are too few.",
+            crate::statistics::importance::LEAST_TOP
+        ));
+    }
+    if analysis.importance.iter().any(|importance| importance.ranges) {
+        note.push_str(" A key with many numbers was cut into ranges that hold equally many of them.");
+    }
+    let title = "Which setting matters".to_owned();
+    let header = ["network", "key", "values", "variance explained", "by chance", "PED-ANOVA", "by chance"];
+    vec![Table { title, header: words(&header), rows, right: vec![false, false, true, true, true, true, true], note }]
 }
 
 fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
@@ -364,26 +411,17 @@ fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {
     }
 }
 
-fn confused(study: &Study, analysis: &Analysis<'_>) -> Vec<Table> {
+fn confused_table(study: &Study, analysis: &Analysis<'_>) -> Vec<Table> {
     let mut rows = Vec::new();
     for chosen in analysis.chosen() {
-        let predictions = chosen.done.iter().filter_map(|run| study.predictions.get(&run.id));
-        let Some((counts, names)) = confusion_counts(predictions) else { continue };
-        let mut pairs: Vec<(u64, usize, usize)> = counts
-            .iter()
-            .enumerate()
-            .flat_map(|(a, row)| row.iter().enumerate().map(move |(p, &n)| (n, a, p)))
-            .filter(|(n, actual, predicted)| *n > 0 && actual != predicted)
-            .collect();
-        pairs.sort_by_key(|&(n, actual, predicted)| (std::cmp::Reverse(n), actual, predicted));
-        for (n, actual, predicted) in pairs.into_iter().take(5) {
-            let total: u64 = counts[actual].iter().sum();
+        let classes = class_names(study, chosen);
+        for pair in confused(study, chosen, MOST_PAIRS) {
             rows.push(vec![
                 chosen.network.clone(),
-                text::visible(&names[actual]),
-                text::visible(&names[predicted]),
-                grouped(n),
-                percent(n as f64 / total as f64),
+                class_name(classes, pair.actual),
+                class_name(classes, pair.predicted),
+                grouped(pair.images),
+                percent(pair.images as f64 / pair.of.max(1) as f64),
             ]);
         }
     }
@@ -492,6 +530,8 @@ fn provenance(study: &Study, analysis: &Analysis<'_>) -> Section {
          frames/*.csv and frames/*.parquet. These commands make them again:"
             .to_owned(),
     );
+    let files =
+        FRAMES.iter().map(|(file, rows)| vec![format!("frames/{file}.csv, .parquet"), (*rows).to_owned()]).collect();
     Section {
         paragraphs,
         tables: vec![
@@ -507,6 +547,13 @@ fn provenance(study: &Study, analysis: &Analysis<'_>) -> Section {
                 header: words(&["network", "configuration", "seeds", "runs", "test images"]),
                 rows: chosen_rows,
                 right: vec![false, false, false, false, true],
+                ..Table::default()
+            },
+            Table {
+                title: "The numbers behind the tables and plots".to_owned(),
+                header: words(&["file", "a row is"]),
+                rows: files,
+                right: vec![false, false],
                 ..Table::default()
             },
         ],

@@ -9,6 +9,7 @@ use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::ReportError;
+use crate::picture::Picture;
 use crate::text;
 
 /// The backend's coordinates are whole numbers: so many of them make one pixel.
@@ -16,6 +17,9 @@ const FINE: f64 = 4.0;
 
 /// Stands for the page's own text colour, which the finished SVG takes from `currentColor`.
 pub const INK: RGBColor = RGBColor(1, 2, 3);
+
+/// Stands for the text colour too, with the page's ground round it.
+const HALO: RGBColor = RGBColor(1, 2, 4);
 
 /// Okabe and Ito's palette (2008), which colour-blind readers can tell apart; black, which the background may be, and
 /// yellow, which is faint on white, left out.
@@ -69,6 +73,8 @@ pub struct Canvas<'a> {
     area: Area<'a>,
     /// First failure of the backend, told at the end.
     failure: Option<String>,
+    /// Pictures, which the backend has no element for: they are put on top at the end.
+    pictures: String,
 }
 
 /// Width of a text in pixels, as far as that can be known without a font (a wide one: what fits then fits always).
@@ -114,15 +120,20 @@ pub fn draw(
     let problem = |cause: String| ReportError::Plot { plot: name.to_owned(), cause };
     let (fine_width, fine_height) = ((width * FINE) as u32, (height * FINE) as u32);
     let mut buffer = String::new();
+    let pictures;
     {
         let area = SVGBackend::with_string(&mut buffer, (fine_width, fine_height)).into_drawing_area();
-        let mut canvas = Canvas { area, failure: None };
+        let mut canvas = Canvas { area, failure: None, pictures: String::new() };
         canvas.bold(16.0, 22.0, &fit(title, TITLE, width - 32.0), TITLE, Align::Start);
         paint(&mut canvas);
         canvas.area.present().map_err(|error| problem(error.to_string()))?;
         if let Some(cause) = canvas.failure {
             return Err(problem(cause));
         }
+        pictures = canvas.pictures;
+    }
+    if let Some(end) = buffer.rfind("</svg>") {
+        buffer.insert_str(end, &pictures);
     }
     // Shown at its size in pixels, as an image that says its title.
     let opening = format!("<svg width=\"{fine_width}\" height=\"{fine_height}\"");
@@ -142,6 +153,7 @@ pub fn draw(
             &format!("<svg role=\"img\" aria-label=\"{label}\" width=\"{width}\" height=\"{height}\""),
             1,
         )
+        .replace("fill=\"#010204\"", "fill=\"currentColor\" class=\"halo\"")
         .replace("#010203", "currentColor")
         .replace("opacity=\"1\" ", "");
     Ok(Plot { name: name.to_owned(), title: title.to_owned(), caption: caption.to_owned(), svg })
@@ -182,6 +194,11 @@ impl<'a> Canvas<'a> {
         self.write((x, y), words, size, align, INK, Face::Plain);
     }
 
+    /// The same with the page's ground round its letters, for text on top of lines.
+    pub fn halo(&mut self, x: f64, y: f64, words: &str, size: f64, align: Align) {
+        self.write((x, y), words, size, align, HALO, Face::Plain);
+    }
+
     /// The same in bold.
     pub fn bold(&mut self, x: f64, y: f64, words: &str, size: f64, align: Align) {
         self.write((x, y), words, size, align, INK, Face::Bold);
@@ -218,6 +235,21 @@ impl<'a> Canvas<'a> {
         let corners = [Self::at(a.0.min(b.0), a.1.min(b.1)), Self::at(a.0.max(b.0), a.1.max(b.1))];
         let result = self.area.draw(&Rectangle::new(corners, color.mix(opacity).filled()));
         self.keep(result);
+    }
+
+    /// A picture inside a square of `side` pixels, its pixels as squares; nothing where it has no pixels.
+    pub fn picture(&mut self, (x, y): (f64, f64), side: f64, picture: &Picture) {
+        let Some(address) = picture.address() else { return };
+        let (x, y) = Self::at(x, y);
+        let side = (side * FINE).round() as i32;
+        self.pictures.push_str(&format!(
+            "<image x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" style=\"image-rendering:pixelated\" href=\"{address}\"/>\n"
+        ));
+    }
+
+    /// An open rectangle between two corners.
+    pub fn outline(&mut self, a: (f64, f64), b: (f64, f64), color: RGBColor, width: f64, opacity: f64) {
+        self.path(&[a, (b.0, a.1), b, (a.0, b.1), a], color, width, opacity);
     }
 
     /// The marker of the series with this index, centred on a point.

@@ -146,7 +146,9 @@ pub fn heat(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             }
             let span = columns.len() as f64 * cell_width;
             canvas.text(left + span / 2.0, bottom + 36.0, &naming::axis(across), NORMAL, Align::Middle);
-            canvas.upright(24.0, (top + bottom) / 2.0, &naming::axis(down), NORMAL);
+            let long = naming::axis(down);
+            let title = if text_width(&long, NORMAL) > bottom - top { naming::key(down) } else { long };
+            canvas.upright(24.0, (top + bottom) / 2.0, &title, NORMAL);
             let (low, high) = (text::percent(bounds.0), text::percent(bounds.1));
             key(canvas, (left + span + 14.0, top), bottom - top - 2.0, &low, &high);
         })?);
@@ -165,7 +167,7 @@ fn sorted(values: &[serde_json::Value]) -> Vec<usize> {
 }
 
 /// Counts of true class × predicted class over the runs given; `None` where the truth is not known.
-pub fn confusion_counts<'p>(runs: impl Iterator<Item = &'p Predictions>) -> Option<(Vec<Vec<u64>>, Vec<String>)> {
+fn confusion_counts<'p>(runs: impl Iterator<Item = &'p Predictions>) -> Option<(Vec<Vec<u64>>, Vec<String>)> {
     let mut counts: Vec<Vec<u64>> = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for predictions in runs {

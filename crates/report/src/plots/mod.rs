@@ -1,9 +1,14 @@
 //! Plots: SVG that reads on light and dark pages, in colours that colour-blind readers can tell apart.
 
 mod axis;
+mod calibration;
 mod canvas;
+mod cost;
 mod curves;
+mod images;
+mod importance;
 mod matrix;
+mod parallel;
 mod settings;
 
 use std::collections::HashSet;
@@ -16,7 +21,6 @@ use crate::frames::Curves;
 use crate::study::Study;
 use canvas::PALETTE;
 pub use canvas::Plot;
-pub use matrix::confusion_counts;
 
 /// Width of a plot, in pixels.
 const WIDTH: f64 = 620.0;
@@ -49,30 +53,42 @@ impl Scene<'_> {
 /// Plots grouped as the page shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Plots {
+    /// Accuracy against training time, time and memory.
+    pub cost: Vec<Plot>,
     /// Learning curves of the chosen configurations.
     pub learning: Vec<Plot>,
     /// Accuracy against swept keys, λ first, heat maps after.
     pub settings: Vec<Plot>,
+    /// Which keys matter.
+    pub importance: Vec<Plot>,
     /// Schedules with the curves under them.
     pub schedules: Vec<Plot>,
     /// Generalization gaps.
     pub gaps: Vec<Plot>,
-    /// Accuracy against training time.
-    pub cost: Vec<Plot>,
-    /// Confusion matrices.
+    /// Confusion matrices, pairs that are confused.
     pub confusion: Vec<Plot>,
+    /// Mistakes made with most confidence.
+    pub mistakes: Vec<Plot>,
+    /// Reliability diagram.
+    pub calibration: Vec<Plot>,
+    /// Filters of the first convolution.
+    pub filters: Vec<Plot>,
 }
 
 impl Plots {
     /// Draws whatever there is data for.
     pub fn of(scene: &Scene<'_>) -> Result<Self, ReportError> {
         let mut plots = Self {
+            cost: [settings::cost(scene)?, cost::cost(scene)?].concat(),
             learning: curves::learning(scene)?,
-            settings: [settings::against(scene)?, matrix::heat(scene)?].concat(),
+            settings: [settings::against(scene)?, matrix::heat(scene)?, parallel::parallel(scene)?].concat(),
+            importance: importance::importance(scene)?,
             schedules: curves::schedules(scene)?,
             gaps: settings::gaps(scene)?,
-            cost: settings::cost(scene)?,
-            confusion: matrix::confusion(scene)?,
+            confusion: [matrix::confusion(scene)?, images::pairs(scene)?].concat(),
+            mistakes: images::mistakes(scene)?,
+            calibration: calibration::calibration(scene)?,
+            filters: images::filters(scene)?,
         };
         plots.name_apart();
         Ok(plots)
@@ -81,15 +97,7 @@ impl Plots {
     /// Networks with like names must not share a file.
     fn name_apart(&mut self) {
         let mut taken = HashSet::new();
-        let groups = [
-            &mut self.learning,
-            &mut self.settings,
-            &mut self.schedules,
-            &mut self.gaps,
-            &mut self.cost,
-            &mut self.confusion,
-        ];
-        for plot in groups.into_iter().flatten() {
+        for plot in self.groups_mut().into_iter().flatten() {
             let name = plot.name.clone();
             let mut number = 2;
             while !taken.insert(plot.name.clone()) {
@@ -99,9 +107,37 @@ impl Plots {
         }
     }
 
+    fn groups_mut(&mut self) -> [&mut Vec<Plot>; 10] {
+        [
+            &mut self.cost,
+            &mut self.learning,
+            &mut self.settings,
+            &mut self.importance,
+            &mut self.schedules,
+            &mut self.gaps,
+            &mut self.confusion,
+            &mut self.mistakes,
+            &mut self.calibration,
+            &mut self.filters,
+        ]
+    }
+
     /// All of them, in the order of the page.
     pub fn all(&self) -> impl Iterator<Item = &Plot> {
-        [&self.learning, &self.settings, &self.schedules, &self.gaps, &self.cost, &self.confusion].into_iter().flatten()
+        [
+            &self.cost,
+            &self.learning,
+            &self.settings,
+            &self.importance,
+            &self.schedules,
+            &self.gaps,
+            &self.confusion,
+            &self.mistakes,
+            &self.calibration,
+            &self.filters,
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

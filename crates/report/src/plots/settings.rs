@@ -78,7 +78,7 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         } else {
             Axis::linear(&axis_title, distinct.iter().copied(), plain_tick)
         };
-        let y = Axis::accuracy(
+        let y = Axis::accuracy_curves(
             "validation accuracy",
             series.iter().flat_map(|(.., points)| {
                 points.iter().flat_map(|(_, e)| [e.mean - e.std.unwrap_or(0.0), e.mean + e.std.unwrap_or(0.0)])
@@ -226,7 +226,7 @@ pub fn cost(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         return Ok(Vec::new());
     }
     let x = Axis::log("training time of one run (s), log", &seconds, false);
-    let y = Axis::accuracy("validation accuracy", points.iter().map(|(_, _, estimate, _)| estimate.mean));
+    let y = Axis::accuracy_curves("validation accuracy", points.iter().map(|(_, _, estimate, _)| estimate.mean));
     let mut networks = scene.analysis.networks();
     networks.truncate(PALETTE.len());
     let legend: Vec<(String, Key)> = networks

@@ -3,6 +3,8 @@
 //! Every function is judged against scipy and statsmodels on the cases in `tests/golden/`.
 //! A result that the data cannot give (no spread, too few pairs) is `None`, never NaN.
 
+pub mod calibration;
+pub mod importance;
 mod mcnemar;
 mod power;
 mod student;

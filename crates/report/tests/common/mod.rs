@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary that includes this file uses a part of it")]
 
 use report::study::{Epoch, Evaluation, Experiment, Predictions, Provenance, Run, Status, Study};
+use report::{Examination, Filters, Picture};
 use serde_json::json;
 
 /// A number in [0, 1) that depends on its arguments only.
@@ -137,5 +138,49 @@ pub fn study(size: &Size) -> Study {
         }
     }
     study.experiments[0].trials = study.runs.len();
+    study
+}
+
+/// What weights might say about the images of these predictions.
+pub fn examination(stored: &Predictions, salt: u64) -> Examination {
+    let images = stored.predicted.len();
+    let right =
+        |image: usize| stored.predicted[image] == stored.actual.get(image).copied().unwrap_or(image as u16 % 10);
+    let confidence: Vec<f64> = (0..images)
+        .map(|image| {
+            let sure = noise(salt, image as u64, 8);
+            if right(image) { 0.5 + 0.5 * sure.sqrt() } else { 0.3 + 0.65 * sure }
+        })
+        .collect();
+    let truth = |image: usize| if right(image) { confidence[image] } else { 0.6 * (1.0 - confidence[image]) };
+    let weights = (0..6 * 25).map(|weight| noise(salt, weight, 9) as f32 - 0.5).collect();
+    Examination {
+        places: (0..images as u32).collect(),
+        predicted: stored.predicted.clone(),
+        actual: (0..images).map(|image| stored.actual.get(image).copied().unwrap_or(image as u16 % 10)).collect(),
+        probability_of_truth: (0..images).map(truth).collect(),
+        filters: Some(Filters { shape: [6, 1, 5, 5], weights }),
+        confidence,
+    }
+}
+
+/// An image of 12×12 gray pixels: a bar whose place depends on its class.
+pub fn picture(place: u32) -> Picture {
+    let class = place % 10;
+    let pixel = |at: u32| if at % 12 == class + 1 || at / 12 == place / 10 % 12 { 230 } else { 20 };
+    Picture { channels: 1, height: 12, width: 12, pixels: (0..144).map(pixel).collect() }
+}
+
+/// The study with one examined run of each network, and all images.
+pub fn with_images(mut study: Study) -> Study {
+    for run in study.runs.iter_mut().filter(|run| run.seed == 1) {
+        if let Some(stored) = study.predictions.get(&run.id) {
+            study.examinations.insert(run.id, examination(stored, run.id as u64));
+        }
+        run.step_memory_bytes = run.parameters.map(|parameters| 24 * parameters);
+    }
+    for place in 0..500 {
+        study.pictures.insert(("feedfacefeedfacefeedfacefeedface".into(), place), picture(place));
+    }
     study
 }
