@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::analysis::{Analysis, Comparison, Configuration, Verdict};
 use crate::statistics::Estimate;
 use crate::study::{Status, Study};
-use crate::text::{count, p_value, percent, points};
+use crate::text::{count, p_value, percent, points, significant};
 
 /// An accuracy with its 95 % interval: `97.31 ± 0.21 %`; one value says that it is one.
 pub fn accuracy(estimate: Option<Estimate>) -> String {
@@ -39,7 +39,36 @@ pub fn answer(study: &Study, analysis: &Analysis<'_>) -> [String; 2] {
     } else {
         "; the test part was not evaluated"
     };
-    [first, format!("{how}: {}{test}.", settings.join(", "))]
+    let cost = match chosen[..] {
+        [first, second, ..] => costs(first, second).map_or_else(String::new, |cost| format!("; {cost}")),
+        _ => String::new(),
+    };
+    [first, format!("{how}: {}{cost}{test}.", settings.join(", "))]
+}
+
+/// What the dearer of two configurations costs, as multiples of the other.
+fn costs(a: &Configuration<'_>, b: &Configuration<'_>) -> Option<String> {
+    let macs = |configuration: &Configuration<'_>| Some(configuration.any()?.macs_per_image? as f64);
+    let (dear, cheap) = if macs(a)? >= macs(b)? { (a, b) } else { (b, a) };
+    let operations = macs(dear)? / macs(cheap).filter(|macs| *macs > 0.0)?;
+    let machine = |configuration: &Configuration<'_>| -> BTreeSet<(String, Option<u32>, String)> {
+        let made = configuration.done.iter().map(|run| &run.provenance);
+        made.map(|made| (made.device.clone(), made.threads, made.cpu.clone())).collect()
+    };
+    let seconds = |configuration: &Configuration<'_>| {
+        Some(configuration.estimate(crate::study::Run::train_seconds)?.mean).filter(|seconds| *seconds > 0.0)
+    };
+    // Times of different machines say nothing about the networks.
+    let comparable = machine(dear).len() == 1 && machine(dear) == machine(cheap);
+    let time = seconds(dear).zip(seconds(cheap)).filter(|_| comparable).map_or_else(String::new, |(dear, cheap)| {
+        format!(" and {} times the training time", significant(dear / cheap, 2))
+    });
+    Some(format!(
+        "{} takes {} times the operations per image{time} of {}",
+        dear.network,
+        significant(operations, 2),
+        cheap.network
+    ))
 }
 
 /// What there is to say where no run has finished.

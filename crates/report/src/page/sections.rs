@@ -44,6 +44,9 @@ pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
     sections.push(Section { plots: pictures(&plots.filters), ..section("filters", "What the first layer looks for") });
     sections.push(failures(study));
     sections.push(provenance(study, analysis));
+    for section in &mut sections {
+        section.tables.retain(|table| !table.rows.is_empty());
+    }
     sections
         .retain(|s| !(s.paragraphs.is_empty() && s.tables.is_empty() && s.plots.is_empty() && s.commands.is_empty()));
     Page {
@@ -525,11 +528,10 @@ fn provenance(study: &Study, analysis: &Analysis<'_>) -> Section {
     if !keys.is_empty() {
         paragraphs.push(format!("Swept: {}.", keys.join(", ")));
     }
-    paragraphs.push(
-        "Every number above is a mean over the finished runs of a configuration, one per seed; the rows behind it are in \
-         frames/*.csv and frames/*.parquet. These commands make them again:"
-            .to_owned(),
-    );
+    let numbers = "Every number above is a mean over the finished runs of a configuration, one per seed; the rows behind it are in \
+                   frames/*.csv and frames/*.parquet. These commands make them again:";
+    let nothing = "There are no numbers yet. These commands make them:";
+    paragraphs.push(if analysis.configurations.is_empty() { nothing } else { numbers }.to_owned());
     let files =
         FRAMES.iter().map(|(file, rows)| vec![format!("frames/{file}.csv, .parquet"), (*rows).to_owned()]).collect();
     Section {
