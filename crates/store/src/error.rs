@@ -71,6 +71,20 @@ pub enum StoreError {
         /// The number.
         run: RunId,
     },
+    /// No experiment of this number.
+    #[error("no experiment {experiment} in this database")]
+    UnknownExperiment {
+        /// The number.
+        experiment: crate::ExperimentId,
+    },
+    /// A worker has the run: nothing was deleted.
+    #[error("run {run} is running (worker {worker}); stop it first, or wait: nothing was deleted")]
+    StillRunning {
+        /// The run.
+        run: RunId,
+        /// Who has it.
+        worker: String,
+    },
     /// No such trial in the experiment.
     #[error("no trial {identity} in experiment {experiment}")]
     UnknownTrial {

@@ -19,6 +19,8 @@
 //!   never edited: [`Store::again`] adds a run.
 //! - **Reading**: typed rows ([`Store::runs`], [`Store::epochs`], …) in one query each, and SQL for people ([`Store::query`],
 //!   [`named`]), which cannot write.
+//! - **Managing**: tags, notes and archives ([`Store::tag`], …), [`Store::delete`], and [`Store::merge`], which takes over the
+//!   experiments of another database.
 //! - **Durability**: the database is in WAL mode with `synchronous = NORMAL`. What a call has written survives the death of the
 //!   process, `kill -9` included, from the moment that it returns. A power cut may lose the last moments, never the file's
 //!   consistency.
@@ -28,11 +30,16 @@ mod error;
 mod experiment;
 mod file;
 mod identifier;
+mod listing;
+mod mark;
+mod merge;
 pub mod named;
+mod optuna;
 mod query;
 mod queue;
 mod read;
 mod record;
+mod remove;
 mod schema;
 mod session;
 mod statement;
@@ -41,8 +48,13 @@ pub use error::StoreError;
 pub use experiment::{ExperimentRow, NewExperiment, NewTrial};
 pub use file::Store;
 pub use identifier::{ExperimentId, RunId, RunStatus, Split};
+pub use listing::{Listing, RunFiles};
+pub use mark::Subject;
+pub use merge::{Fate, Merged, MergedRun};
+pub use optuna::Study;
 pub use query::{Column, Table, Value};
 pub use queue::{Claim, Provenance, TrialState};
 pub use read::{Assignments, EpochRecord, EvaluationRecord, ProvenanceRow, RunRow};
 pub use record::{EpochRow, EvaluationRow, Outcome};
+pub use remove::Deleted;
 pub use schema::{ColumnDoc, TableDoc, schema};

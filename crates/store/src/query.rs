@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-fn value(row: &SqliteRow, index: usize) -> Result<Value, sqlx::Error> {
+pub(crate) fn value(row: &SqliteRow, index: usize) -> Result<Value, sqlx::Error> {
     let raw = row.try_get_raw(index)?;
     if raw.is_null() {
         return Ok(Value::Null);
