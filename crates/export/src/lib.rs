@@ -1,12 +1,16 @@
-//! Trained networks for other programs: ONNX files, cards that describe them, pictures of filters.
+//! Trained networks for other programs: ONNX files, cards that describe them, pictures of filters. And what is known of their
+//! runs, for programs that keep records of experiments: TensorBoard, MLflow.
 //!
 //! It knows what a network is ([`graph::Network`] and its [`graph::step::Variables`]) and nothing of data sets, devices, training
-//! or records: what is to be said about those is handed in as a [`ModelCard`].
+//! or records: what is to be said about those is handed in as a [`ModelCard`] or a [`RunRecord`].
 
 mod card;
 mod filters;
+mod mlflow;
 mod onnx;
 mod proto;
+mod record;
+mod tensorboard;
 
 use std::{
     fs::File,
@@ -16,7 +20,10 @@ use std::{
 
 pub use card::{FORMAT_VERSION, ModelCard, Preprocessing, Training};
 pub use filters::write_filters;
+pub use mlflow::write_mlflow;
 pub use onnx::{IMAGES, LOGITS, OPSET, onnx_bytes, write_onnx};
+pub use record::{Point, RecordStatus, RunRecord};
+pub use tensorboard::{event_file, write_tensorboard};
 
 /// Why a network cannot be exported.
 #[derive(Debug, thiserror::Error)]
