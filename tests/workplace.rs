@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Store, Value};
+use store::{EpochRow, NewExperiment, NewTrial, Outcome, Provenance, Store, Value};
 use tempfile::TempDir;
 
 /// The database of a workplace, unless a test wants several.
@@ -164,6 +164,33 @@ impl Workplace {
             assert!(start.elapsed() < PATIENCE, "`{sql}` is not {least} after {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Records an experiment, made without training, whose name, question, label and variant are what a hostile database may
+    /// hold: HTML, SQL, a terminal's escape, a change of direction, a line break and emoji. Returns that text.
+    pub fn record_hostile(&self) -> &'static str {
+        const TEXT: &str = "<b>x</b><script>'; DROP TABLE runs; -- \u{1b}[31m\u{202e}gnp.\n| 🦀";
+        let store = Store::open(self.path(DB)).unwrap();
+        let experiment =
+            NewExperiment { name: TEXT.into(), question: TEXT.into(), file: TEXT.into(), ..Default::default() };
+        let trial = NewTrial {
+            identity: "0123456789abcdef0123456789abcdef".into(),
+            canonical: serde_json::json!({ "seed": 1, "x": TEXT }).to_string(),
+            label: TEXT.into(),
+            variant: Some(TEXT.into()),
+            architecture: "lenet5".into(),
+            assignments: vec![("x".into(), serde_json::json!(TEXT).to_string())],
+            ..Default::default()
+        };
+        let id = store.record_experiment(&experiment, &[trial]).unwrap();
+        let provenance =
+            Provenance { command: TEXT.into(), config: TEXT.into(), cpu: TEXT.into(), ..Default::default() };
+        let run = store.claim_next(id, TEXT, Duration::from_secs(60), &provenance).unwrap().unwrap().run;
+        let epoch = EpochRow { epoch: 1, validation_top1: Some(0.5), ..Default::default() };
+        store.record_epoch(run, TEXT, &epoch).unwrap();
+        let outcome = Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: 1.0, peak_memory_bytes: 1 };
+        store.finish(run, TEXT, &outcome).unwrap();
+        TEXT
     }
 
     /// Everything that trials came to but for times, as text that is equal to the last bit where it is equal: epochs, test,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands;
+
 /// Prepare data, train AlexNet and LeNet-5, sweep hyperparameters, compare.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PIPELINE_COMMIT"), ")"))]
@@ -127,7 +129,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Say what image files show: the most probable classes
     Predict(Predict),
-    /// Write a run's network for other programs: safetensors, ONNX, and a card that describes it
+    /// Write a run's network for other programs (safetensors, ONNX, a card that describes it), or an experiment's records for
+    /// TensorBoard, MLflow or Optuna
     Export(Export),
     /// Ask the results database, in SQL or by a named query
     #[command(after_help = named_queries())]
@@ -144,6 +147,79 @@ pub enum Command {
         #[command(flatten)]
         rows: Rows,
     },
+    /// List experiments, or the runs of one
+    List(commands::list::List),
+    /// Show a run: settings, provenance, result, epochs, files
+    Show {
+        /// Number of the run (`pipeline list --runs`)
+        run: i64,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Show what differs between two runs: settings, result, provenance
+    Diff {
+        /// Number of a run
+        #[arg(value_name = "RUN")]
+        a: i64,
+        /// Number of another one
+        #[arg(value_name = "RUN")]
+        b: i64,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Give a run or an experiment tags, by which `pipeline list --tag` finds it
+    Tag {
+        /// Number of a run, or name of an experiment
+        #[arg(value_name = "RUN|EXPERIMENT")]
+        target: String,
+        /// Words
+        #[arg(required = true, value_name = "TAG")]
+        tags: Vec<String>,
+        /// Take them away
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Write a note on a run or an experiment, or print the one that is there
+    Note {
+        /// Number of a run, or name of an experiment
+        #[arg(value_name = "RUN|EXPERIMENT")]
+        target: String,
+        /// Replaces the note [default: print it]
+        #[arg(value_name = "TEXT", conflicts_with = "remove")]
+        text: Option<String>,
+        /// Take it away
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Put runs or experiments away: `pipeline list` leaves them out; reports count them as before
+    Archive {
+        /// Numbers of runs, or names of experiments
+        #[arg(required = true, value_name = "RUN|EXPERIMENT")]
+        targets: Vec<String>,
+    },
+    /// Take runs or experiments out of the archive
+    Unarchive {
+        /// Numbers of runs, or names of experiments
+        #[arg(required = true, value_name = "RUN|EXPERIMENT")]
+        targets: Vec<String>,
+    },
+    /// Delete runs, or experiments with their runs, and their files; asks first
+    Delete {
+        /// Numbers of runs, or names of experiments
+        #[arg(required = true, value_name = "RUN|EXPERIMENT")]
+        targets: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List files that no run needs any more, and remove them with --yes
+    Gc(commands::gc::Gc),
+    /// Write experiments into one archive: rows, experiment files, reports, weights
+    Bundle(commands::bundle::Bundle),
+    /// Take over the results of other machines: bundles, or databases
+    Merge(commands::merge::Merge),
+    /// Show the results in a browser: experiments, runs, curves that grow while a sweep runs, reports; reads only
+    Serve(commands::serve::Serve),
     /// Write the report of experiments: which network is better, by how much, and whether it is real
     Report {
         /// Names of experiments
@@ -258,15 +334,24 @@ pub struct Predict {
     pub threads: usize,
 }
 
-/// Write a network for other programs.
+/// Write a network, or an experiment's records, for other programs.
 #[derive(Clone, Debug, Args)]
 pub struct Export {
-    /// Number of a run (`pipeline query trials`), or a weights file of this program
-    #[arg(value_name = "RUN|WEIGHTS")]
+    /// Number of a run (`pipeline query trials`), or a weights file of this program; for records, name of an experiment
+    #[arg(value_name = "RUN|WEIGHTS|EXPERIMENT")]
     pub network: String,
     /// Folder for weights.safetensors, model.onnx and card.json
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present_any = RECORDS)]
+    pub out: Option<PathBuf>,
+    /// Write the experiment's curves and settings as TensorBoard's event files
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = NETWORK)]
+    pub tensorboard: Option<PathBuf>,
+    /// Write the experiment's runs into a file store of MLflow (mlruns)
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = NETWORK)]
+    pub mlflow: Option<PathBuf>,
+    /// Write the experiment as a study of Optuna, a SQLite file
+    #[arg(long, value_name = "FILE", conflicts_with_all = NETWORK)]
+    pub optuna: Option<PathBuf>,
     /// Names of the tensors in weights.safetensors
     #[arg(long, value_enum, default_value_t = Names::Layers)]
     pub names: Names,
@@ -277,6 +362,11 @@ pub struct Export {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub sample: Option<u16>,
 }
+
+/// Options of an export that are about a network, not about records.
+const NETWORK: [&str; 4] = ["out", "names", "filters", "sample"];
+/// Those that are about records.
+const RECORDS: [&str; 3] = ["tensorboard", "mlflow", "optuna"];
 
 /// What tensors are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

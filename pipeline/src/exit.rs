@@ -38,7 +38,9 @@ pub fn code(end: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Bug) => 70,
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            // Names out of files and databases may hold what a terminal would obey.
+            let lines: Vec<String> = message(&error).lines().map(report::visible).collect();
+            eprintln!("error: {}", lines.join("\n"));
             2
         }
     })

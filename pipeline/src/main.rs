@@ -9,6 +9,8 @@ mod progress;
 mod provenance;
 mod public;
 mod runner;
+mod serve;
+mod subject;
 mod trained;
 
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! Rows on standard output or in a file.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use anyhow::Context;
 use report::Cell;
@@ -36,13 +36,28 @@ fn render(columns: &[&str], values: &[Vec<Cell>], format: Format) -> anyhow::Res
 
 fn emit(bytes: &[u8], to: &Rows) -> anyhow::Result<()> {
     match &to.out {
-        Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display())),
+        Some(path) => write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display())),
         None => {
             let mut out = std::io::stdout().lock();
             out.write_all(bytes)?;
             Ok(out.flush()?)
         }
     }
+}
+
+/// Writes beside the file, then renames: it is whole or as it was. What is not a file, such as a pipe, is written to.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return std::fs::write(path, bytes);
+    }
+    // A link stays a link: what it leads to is replaced.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
 }
 
 /// Prints rows as asked.

@@ -151,10 +151,15 @@ impl Planned {
     }
 }
 
-/// Folder of a run's checkpoint and weights: beside the database, under its name.
-pub fn run_folder(db: &Path, run: RunId) -> PathBuf {
+/// Folder of all runs' files: beside the database, named after it.
+pub fn runs_folder(db: &Path) -> PathBuf {
     let stem = db.file_stem().unwrap_or_default().to_string_lossy();
-    db.with_file_name(format!("{stem}.runs")).join(run.0.to_string())
+    db.with_file_name(format!("{stem}.runs"))
+}
+
+/// Folder of a run's checkpoint and weights.
+pub fn run_folder(db: &Path, run: RunId) -> PathBuf {
+    runs_folder(db).join(run.0.to_string())
 }
 
 /// Jobs and threads of each: as asked, or one job per core while trials are small.

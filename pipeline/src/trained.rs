@@ -37,8 +37,9 @@ impl Run {
         let sql = "SELECT e.name, p.label, t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status, \
                    (SELECT c.config FROM claims AS c WHERE c.run_id = r.run_id ORDER BY c.claim DESC LIMIT 1) \
                    FROM runs AS r JOIN trials AS t ON t.identity = r.identity \
-                   JOIN experiments AS e ON e.experiment_id = r.experiment_id \
-                   JOIN experiment_trials AS p ON p.experiment_id = r.experiment_id AND p.identity = r.identity \
+                   JOIN experiment_trials AS p ON p.identity = r.identity AND p.experiment_id = coalesce(r.experiment_id, \
+                       (SELECT min(o.experiment_id) FROM experiment_trials AS o WHERE o.identity = r.identity)) \
+                   JOIN experiments AS e ON e.experiment_id = p.experiment_id \
                    WHERE r.run_id = ?1";
         let table = store.query(sql, &[Value::Integer(id)])?;
         let row = table.rows.into_iter().next().with_context(|| format!("no run {id}: see `pipeline query trials`"))?;

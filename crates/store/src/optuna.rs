@@ -140,6 +140,9 @@ async fn write(
         .bind(name)
         .execute(&mut *transaction)
         .await?;
+    sqlx::query("INSERT INTO study_directions (direction, study_id, objective) VALUES ('MAXIMIZE', 1, 0)")
+        .execute(&mut *transaction)
+        .await?;
     let about = [("objective", Value::from(objective)), ("made_by", Value::from("pipeline"))];
     for (key, value) in about {
         sqlx::query("INSERT INTO study_user_attributes (study_id, \"key\", value_json) VALUES (1, ?1, ?2)")

@@ -1,5 +1,5 @@
--- Optuna's tables as its RDBStorage makes them (optuna/storages/_rdb/models.py, Alembic version v3.2.0.a), with one study that
--- maximizes one objective.
+-- Optuna's tables as its RDBStorage makes them (optuna/storages/_rdb/models.py, Alembic version v3.2.0.a), without rows but for
+-- the versions.
 
 CREATE TABLE studies (
     study_id INTEGER NOT NULL,
@@ -114,4 +114,3 @@ CREATE TABLE alembic_version (
 );
 INSERT INTO version_info (version_info_id, schema_version, library_version) VALUES (1, 12, '3.2.0');
 INSERT INTO alembic_version (version_num) VALUES ('v3.2.0.a');
-INSERT INTO study_directions (study_direction_id, direction, study_id, objective) VALUES (1, 'MAXIMIZE', 1, 0);

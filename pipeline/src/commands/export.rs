@@ -2,6 +2,7 @@
 
 use ::export::{ModelCard, Preprocessing, Training};
 use ::train::{Names, Predictor};
+use anyhow::Context;
 use serde_json::{Map, Value as Json};
 use store::{Store, Value};
 
@@ -14,6 +15,7 @@ use crate::{
 
 /// Writes the files and prints where they are.
 pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
+    let out = to.out.as_deref().context("--out: where the files go")?;
     let trained = Trained::find(&to.network, global)?;
     let (card, variables) = ::train::load_weights(trained.weights())?;
     let resize = card.image.unwrap_or([card.input[1], card.input[2]]);
@@ -29,11 +31,11 @@ pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
     if let Trained::Run(run) = &trained {
         described.training = Some(training(run, global)?);
     }
-    let weights = to.out.join("weights.safetensors");
+    let weights = out.join("weights.safetensors");
     ::train::save_weights(&weights, &variables, &card, names)?;
-    let onnx = to.out.join("model.onnx");
+    let onnx = out.join("model.onnx");
     ::export::write_onnx(&onnx, &variables, &described)?;
-    let described_in = to.out.join("card.json");
+    let described_in = out.join("card.json");
     described.write(&described_in)?;
     let mut written = vec![(weights, "weights"), (onnx, "network and weights"), (described_in, "description")];
     if let Some(path) = &to.filters {
@@ -41,7 +43,7 @@ pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
         written.push((path.clone(), "filters of conv1"));
     }
     if let Some(images) = to.sample {
-        let path = to.out.join("sample.safetensors");
+        let path = out.join("sample.safetensors");
         Predictor::new(card, variables, 0).write_sample(&path, images.into())?;
         written.push((path, "noise images and their logits"));
     }

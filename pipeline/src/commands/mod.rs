@@ -1,15 +1,25 @@
 //! One file per subcommand.
 
 mod bench;
+pub mod bundle;
+mod delete;
 mod device;
+mod diff;
 mod evaluate;
 mod export;
+pub mod gc;
+pub mod list;
+mod mark;
+pub mod merge;
 mod model;
 mod plan;
 mod predict;
 mod prepare;
 mod query;
-mod report;
+mod records;
+pub mod report;
+pub mod serve;
+pub mod show;
 mod sweep;
 mod train;
 
@@ -34,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Evaluate(evaluate) => evaluate::run(&evaluate, global),
         Command::Predict(predict) => predict::run(&predict, global),
+        Command::Export(export) if export.out.is_none() => records::run(&export, global),
         Command::Export(export) => export::run(&export, global),
         Command::Query { query, arguments, schema, rows } => {
             if schema {
@@ -42,6 +53,18 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
                 query::run(query.as_deref().unwrap_or_default(), &arguments, &rows, global)
             }
         }
+        Command::List(list) => list::run(&list, global),
+        Command::Show { run, rows } => show::run(run, &rows, global),
+        Command::Diff { a, b, rows } => diff::run(a, b, &rows, global),
+        Command::Tag { target, tags, remove } => mark::tag(&target, &tags, remove, global),
+        Command::Note { target, text, remove } => mark::note(&target, text.as_deref(), remove, global),
+        Command::Archive { targets } => mark::archive(&targets, true, global),
+        Command::Unarchive { targets } => mark::archive(&targets, false, global),
+        Command::Delete { targets, yes } => delete::run(&targets, yes, global),
+        Command::Gc(gc) => gc::run(&gc, global),
+        Command::Bundle(bundle) => bundle::run(&bundle, global),
+        Command::Merge(merge) => merge::run(&merge, global),
+        Command::Serve(serve) => serve::run(serve, global),
         Command::Report { experiments, out } => report::run(&experiments, out.as_deref(), global),
         Command::Model { model, input, classes, overrides, rows } => {
             model::run(&model, input, classes, &overrides, &rows, global)

@@ -1,24 +1,32 @@
 //! `pipeline query`: SQL, named queries, and what the columns mean.
 
 use report::Cell;
-use store::{Store, Table, Value, named};
+use store::{
+    RunId, Store, Table, Value,
+    named::{self, NamedQuery},
+};
 
 use crate::{
     cli::{Global, Rows},
     exit::Exit,
     output::{rows, text},
+    subject,
 };
 
-/// Prints a table of the database.
-pub fn print(table: &Table, to: &Rows) -> anyhow::Result<()> {
-    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let cell = |value: &Value| match value {
+/// A value of the database as it is printed.
+pub fn cell(value: &Value) -> Cell {
+    match value {
         Value::Null => Cell::Null,
         Value::Integer(value) => Cell::Integer(*value),
         Value::Real(value) => Cell::Real(*value),
         Value::Text(value) => Cell::Text(value.clone()),
         Value::Blob(value) => Cell::Blob(value.clone()),
-    };
+    }
+}
+
+/// Prints a table of the database.
+pub fn print(table: &Table, to: &Rows) -> anyhow::Result<()> {
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     let values: Vec<Vec<Cell>> = table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     rows(&columns, &values, to)
 }
@@ -27,7 +35,10 @@ pub fn print(table: &Table, to: &Rows) -> anyhow::Result<()> {
 pub fn run(query: &str, arguments: &[String], to: &Rows, global: &Global) -> anyhow::Result<Exit> {
     let store = Store::open_read_only(&global.db)?;
     let table = match named::find(query) {
-        Some(named) => named.run(&store, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?,
+        Some(named) => {
+            check(named, arguments, &store)?;
+            named.run(&store, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?
+        }
         None if !query.trim().contains(char::is_whitespace) => {
             let names: Vec<&str> = named::all().iter().map(|query| query.name).collect();
             anyhow::bail!("no query is called {query:?}: expected SQL or one of {}", names.join(", "))
@@ -36,6 +47,36 @@ pub fn run(query: &str, arguments: &[String], to: &Rows, global: &Global) -> any
     };
     print(&table, to)?;
     Ok(Exit::Fine)
+}
+
+/// A name that is not there is a mistake, not a question without an answer.
+fn check(query: &NamedQuery, arguments: &[String], store: &Store) -> anyhow::Result<()> {
+    let required = query.parameters.iter().filter(|parameter| parameter.required).count();
+    if arguments.len() < required {
+        // What is missing is said with the usage.
+        return Ok(());
+    }
+    for (parameter, argument) in query.parameters.iter().zip(arguments) {
+        match parameter.name {
+            "EXPERIMENT" => {
+                subject::experiment(store, argument)?;
+            }
+            "RUN" => {
+                let run = argument.parse().map(RunId);
+                let run = run.map_err(|_| anyhow::anyhow!("{argument:?} is not the number of a run"))?;
+                store.canonical(run)?;
+            }
+            _ => {
+                let networks = store.networks()?;
+                anyhow::ensure!(
+                    networks.contains(argument),
+                    "no network is called {argument:?}; there are: {}",
+                    networks.join(", ")
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Explains tables, columns and units.

@@ -24,10 +24,15 @@ pub fn run(experiments: &[String], out: Option<&Path>, global: &Global) -> anyho
 pub fn write(experiments: &[String], out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     let store = Store::open_read_only(&global.db)?;
     let out = out.map_or_else(|| PathBuf::from("reports").join(folder(experiments)), Path::to_path_buf);
-    let tests = tested(&store, experiments)?;
-    let kept = Kept { store: &store, global, cache: data::cache(global)?, tests, found: RefCell::default() };
-    let written = report::write_with(&store, experiments, &out, &kept)?;
+    let written = make(&store, experiments, &out, global)?;
     output::line(&format!("{}\n\nreport: {}", written.summary.trim_end(), written.html.display()))
+}
+
+/// Writes the pages, pictures and tables into a folder.
+pub fn make(store: &Store, experiments: &[String], out: &Path, global: &Global) -> anyhow::Result<report::Written> {
+    let tests = tested(store, experiments)?;
+    let kept = Kept { store, global, cache: data::cache(global)?, tests, found: RefCell::default() };
+    Ok(report::write_with(store, experiments, out, &kept)?)
 }
 
 /// Data sets that the experiments' trials were tested on: fingerprint and settings.
@@ -171,7 +176,7 @@ fn filters(variables: &graph::step::Variables) -> Option<Filters> {
 }
 
 /// Names joined into one that any file system takes.
-fn folder(experiments: &[String]) -> String {
+pub fn folder(experiments: &[String]) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = experiments.join("+").chars().map(|c| if c == '+' { c } else { plain(c) }).collect();
     let name = name.trim_start_matches('.');

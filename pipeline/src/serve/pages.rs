@@ -1,0 +1,233 @@
+//! What is shown under which path.
+
+use store::{ExperimentId, Listing, RunId, StoreError, Table, Value, named};
+
+use super::{
+    Response, Site,
+    curves::{Curve, color, svg},
+};
+use crate::commands::show::flattened;
+
+/// Curves in one picture: more cannot be told apart, and take long to draw.
+const CURVES: usize = 60;
+/// Rows of a list.
+const ROWS: u32 = 1000;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("live.js");
+
+/// Text as it may stand anywhere in a page: as text.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in report::visible(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Answers a path.
+pub fn answer(site: &Site, path: &str, is_part: bool) -> Response {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let content = match parts[..] {
+        [""] => home(site),
+        ["style.css"] => return Response::file("text/css; charset=utf-8", STYLE),
+        ["live.js"] => return Response::file("text/javascript; charset=utf-8", SCRIPT),
+        ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id)),
+        ["experiment", id, "report"] => {
+            let report = number(id).map_or(Ok(None), |id| {
+                let Some(name) = name_of(site, id)? else { return Ok(None) };
+                Ok(Some(site.report(id, &name)?))
+            });
+            return match report {
+                Ok(Some(page)) => Response::report(page),
+                Ok(None) => Response::text(404, "there is nothing here"),
+                Err(error) => failed(&error),
+            };
+        }
+        ["run", id] => number(id).map_or(Ok(None), |id| run(site, id)),
+        _ => Ok(None),
+    };
+    match content {
+        Ok(Some((_, body))) if is_part => Response::page(200, body),
+        Ok(Some((title, body))) => Response::page(200, whole(&title, &body)),
+        Ok(None) => Response::text(404, "there is nothing here"),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Response {
+    Response::text(500, &error.to_string())
+}
+
+fn whole(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{}</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/style.css\"><script src=\"/live.js\" defer></script></head>\
+         <body><nav><a href=\"/\">pipeline</a><span id=\"live\" role=\"status\"></span></nav><main>{body}</main></body></html>",
+        escaped(title)
+    )
+}
+
+/// Rows as a table; `link` gives where a cell leads. The first rows have the colours of as many curves, which are drawn from the
+/// last of them to the first.
+fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<String>, curves: usize) -> String {
+    if rows.rows.is_empty() {
+        return "<p class=\"none\">nothing yet</p>".to_owned();
+    }
+    let shown: Vec<usize> =
+        (0..rows.columns.len()).filter(|&index| !skip.contains(&rows.columns[index].name.as_str())).collect();
+    let mut out = String::from("<div class=\"wide\"><table><thead><tr>");
+    for &index in &shown {
+        out.push_str(&format!("<th>{}</th>", escaped(&rows.columns[index].name)));
+    }
+    out.push_str("</tr></thead><tbody>");
+    for (place, row) in rows.rows.iter().enumerate() {
+        out.push_str("<tr>");
+        for &index in &shown {
+            let name = &rows.columns[index].name;
+            let (class, text) = match &row[index] {
+                Value::Null => ("", String::new()),
+                Value::Integer(number) => ("number", number.to_string()),
+                Value::Real(number) if *number != 0.0 && number.abs() < 0.001 => ("number", format!("{number:.3e}")),
+                Value::Real(number) => ("number", format!("{number:.5}")),
+                Value::Text(text) if name == "status" => (text.as_str(), text.clone()),
+                other => ("", other.to_string()),
+            };
+            let text = escaped(&text);
+            let swatch = match curves.checked_sub(place + 1) {
+                Some(curve) if Some(&index) == shown.first() => format!("<i class=\"swatch {}\"></i>", color(curve)),
+                _ => String::new(),
+            };
+            let text = link(name, row).map_or_else(|| text.clone(), |to| format!("<a href=\"{to}\">{text}</a>"));
+            out.push_str(&format!("<td class=\"{}\">{swatch}{text}</td>", escaped(class)));
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table></div>");
+    out
+}
+
+type Content = anyhow::Result<Option<(String, String)>>;
+
+fn home(site: &Site) -> Content {
+    let listed = site.store.list_experiments(&Listing { limit: Some(ROWS), ..Listing::default() })?;
+    let known = site.store.experiments()?;
+    let link = |column: &str, row: &[Value]| {
+        let name = row[0].to_string();
+        let found = known.iter().find(|experiment| column == "experiment" && experiment.name == name)?;
+        Some(format!("/experiment/{}", found.id))
+    };
+    let body = format!("<h1>Experiments</h1>{}", table(&listed, &["archived"], &link, 0));
+    Ok(Some(("Experiments".to_owned(), body)))
+}
+
+fn name_of(site: &Site, id: i64) -> anyhow::Result<Option<String>> {
+    let found = site.store.experiments()?.into_iter().find(|experiment| experiment.id.0 == id);
+    Ok(found.map(|experiment| experiment.name))
+}
+
+fn experiment(site: &Site, id: i64) -> Content {
+    let Some(found) = site.store.experiments()?.into_iter().find(|experiment| experiment.id.0 == id) else {
+        return Ok(None);
+    };
+    let listing = Listing { experiment: Some(ExperimentId(id)), limit: Some(ROWS), ..Listing::default() };
+    let runs = site.store.list_runs(&listing)?;
+    let numbers: Vec<(i64, String)> = runs
+        .rows
+        .iter()
+        .filter_map(|row| if let Value::Integer(run) = row[0] { Some((run, row[2].to_string())) } else { None })
+        .take(CURVES)
+        .collect();
+    let mut body = format!(
+        "<h1>{}</h1><p class=\"question\">{}</p><p>{} of {} trials done, {} failed. <a href=\"/experiment/{id}/report\">Report</a></p>",
+        escaped(&found.name),
+        escaped(&found.question),
+        found.done,
+        found.trials,
+        found.failed
+    );
+    for (column, title, unit) in MEASURES {
+        body.push_str(&svg(title, unit, &curves(site, &numbers, column)?));
+    }
+    if runs.rows.len() > numbers.len() {
+        body.push_str(&format!("<p class=\"none\">curves of the newest {CURVES} runs</p>"));
+    }
+    let link = |column: &str, row: &[Value]| (column == "run").then(|| format!("/run/{}", row[0]));
+    body.push_str("<h2>Runs</h2>");
+    body.push_str(&table(&runs, &["experiment", "archived"], &link, numbers.len()));
+    Ok(Some((found.name, body)))
+}
+
+/// Columns of epochs that are drawn, with their titles and units.
+const MEASURES: [(&str, &str, &str); 2] =
+    [("validation_top1", "validation accuracy", "fraction"), ("train_loss", "training loss", "nats per image")];
+
+fn curves(site: &Site, runs: &[(i64, String)], column: &str) -> anyhow::Result<Vec<Curve>> {
+    let numbers = serde_json::json!(runs.iter().map(|(run, _)| run).collect::<Vec<_>>()).to_string();
+    // The column is one of ours.
+    let sql = format!(
+        "SELECT run_id, epoch, {column} FROM epochs WHERE run_id IN (SELECT value FROM json_each(?1)) \
+         AND {column} IS NOT NULL ORDER BY run_id, epoch"
+    );
+    let rows = site.store.query(&sql, &[Value::Text(numbers)])?.rows;
+    let mut all: Vec<Curve> = runs
+        .iter()
+        .rev()
+        .map(|(run, label)| Curve { name: format!("run {run}: {label}"), points: Vec::new() })
+        .collect();
+    for row in rows {
+        if let [Value::Integer(run), Value::Integer(epoch), Value::Real(value)] = row[..]
+            && let Some(at) = runs.iter().rev().position(|(number, _)| *number == run)
+        {
+            all[at].points.push((epoch as f64, value));
+        }
+    }
+    Ok(all)
+}
+
+fn run(site: &Site, id: i64) -> Content {
+    let described = match site.store.describe_run(RunId(id)) {
+        Ok(described) => described,
+        Err(StoreError::UnknownRun { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let no_link = |_: &str, _: &[Value]| None;
+    let mut body = format!("<h1>Run {id}</h1><dl>");
+    for (column, value) in described.columns.iter().zip(described.rows.first().into_iter().flatten()) {
+        if *value != Value::Null {
+            body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escaped(&column.name), escaped(&value.to_string())));
+        }
+    }
+    body.push_str("</dl>");
+    let numbers = [(id, String::new())];
+    for (column, title, unit) in MEASURES {
+        body.push_str(&svg(title, unit, &curves(site, &numbers, column)?));
+    }
+    body.push_str("<h2>Evaluations</h2>");
+    body.push_str(&table(&site.store.run_evaluations(RunId(id))?, &[], &no_link, 0));
+    if let Some(curve) = named::find("curve") {
+        body.push_str("<h2>Epochs</h2>");
+        body.push_str(&table(&curve.run(&site.store, &[&id.to_string()])?, &[], &no_link, 0));
+    }
+    body.push_str("<h2>Settings</h2><dl>");
+    for (key, value) in flattened(&site.store.canonical(RunId(id))?)? {
+        let value = match value {
+            report::Cell::Null | report::Cell::Blob(_) => continue,
+            report::Cell::Integer(value) => value.to_string(),
+            report::Cell::Real(value) => value.to_string(),
+            report::Cell::Text(value) => value,
+        };
+        body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escaped(&key), escaped(&value)));
+    }
+    body.push_str("</dl><h2>Provenance</h2>");
+    body.push_str(&table(&site.store.run_claims(RunId(id))?, &[], &no_link, 0));
+    Ok(Some((format!("Run {id}"), body)))
+}

@@ -1,0 +1,124 @@
+"""Reads what `pipeline export EXPERIMENT` writes with the programs that it is written for, and compares it with the database.
+
+    pip install tensorboard optuna mlflow          (mlflow-skinny does; each part that cannot be imported says SKIPPED)
+    pipeline export NAME --tensorboard logs --mlflow mlruns --optuna study.db
+    python tests/golden/check_records.py results.db NAME logs mlruns study.db
+"""
+
+import json
+import os
+import sqlite3
+import struct
+import sys
+from pathlib import Path
+
+
+def runs_of(database, name):
+    rows = sqlite3.connect(database)
+    rows.row_factory = sqlite3.Row
+    runs = [dict(row) for row in rows.execute("SELECT * FROM results WHERE experiment = ? ORDER BY position", [name])]
+    for run in runs:
+        epochs = rows.execute("SELECT * FROM epochs WHERE run_id = ? ORDER BY epoch", [run["run_id"]])
+        run["curve"] = [dict(epoch) for epoch in epochs]
+    return [run for run in runs if run["run_id"] is not None]
+
+
+def single(number):
+    return struct.unpack("f", struct.pack("f", number))[0]
+
+
+def tensorboard(folder, runs):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.plugins.hparams import metadata
+
+    folders = sorted(path.parent for path in Path(folder).rglob("*tfevents*"))
+    assert len(folders) == len(runs), (len(folders), len(runs))
+    found = []
+    for path in folders:
+        events = EventAccumulator(str(path)).Reload()
+        scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        file = next(path.glob("*tfevents*"))
+        parameters = {}
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                if value.tag == metadata.SESSION_START_INFO_TAG:
+                    start = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
+                    parameters = {key: getattr(kind, kind.WhichOneof("kind")) for key, kind in start.hparams.items()}
+        found.append((scalars, parameters))
+    for run in runs:
+        curve = [(epoch["epoch"], single(epoch["validation_top1"])) for epoch in run["curve"]]
+        loss = [(epoch["epoch"], single(epoch["train_loss"])) for epoch in run["curve"]]
+        settings = json.loads(run["settings"])
+        same = [
+            parameters
+            for scalars, parameters in found
+            if scalars["validation/top1"] == curve
+            and scalars["train/loss"] == loss
+            and scalars["test/top1"] == [(run["tested_epoch"], single(run["test_top1"]))]
+            and all(parameters[key] == value for key, value in settings.items())
+            and parameters["seed"] == run["seed"]
+        ]
+        assert same, f"run {run['run_id']} is not there"
+    print(f"tensorboard: {len(runs)} runs, {len(found[0][0])} measures and {len(found[0][1])} hyperparameters each, equal")
+
+
+def mlflow(folder, runs, name):
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=Path(folder).resolve().as_uri())
+    experiment = client.get_experiment_by_name(name)
+    assert experiment, client.search_experiments()
+    found = client.search_runs([experiment.experiment_id], max_results=5000)
+    assert len(found) == len(runs), (len(found), len(runs))
+    for run in runs:
+        [same] = [other for other in found if other.data.tags["pipeline.run"] == str(run["run_id"])]
+        assert same.info.status == "FINISHED" and same.info.run_name == run["label"], same.info
+        for key, value in json.loads(run["settings"]).items():
+            known = same.data.params.get(key)
+            assert (float(known) == value) if isinstance(value, (int, float)) else known == str(value), (key, known, value)
+        history = client.get_metric_history(same.info.run_id, "validation/top1")
+        assert [(metric.step, metric.value) for metric in history] == [
+            (epoch["epoch"], epoch["validation_top1"]) for epoch in run["curve"]
+        ]
+        assert same.data.metrics["test/top1"] == run["test_top1"]
+    best = client.search_runs([experiment.experiment_id], order_by=["metrics.`validation/top1` DESC"], max_results=1)[0]
+    print(f"mlflow: {len(runs)} runs equal; best by validation: run {best.data.tags['pipeline.run']}, {best.info.run_name}")
+
+
+def optuna(file, runs, name):
+    import optuna as library
+
+    library.logging.set_verbosity(library.logging.ERROR)
+    study = library.load_study(study_name=name, storage=f"sqlite:///{file}")
+    assert len(study.trials) == len(runs)
+    for trial, run in zip(study.trials, runs):
+        for key, value in json.loads(run["settings"]).items():
+            if isinstance(value, (list, dict)):
+                value = json.dumps(value, separators=(",", ":"))
+            assert trial.params[key] == value, (key, trial.params[key], value)
+        if run["status"] == "done":
+            assert trial.state.name == "COMPLETE" and trial.value == run["validation_top1"]
+            assert trial.user_attrs["test_top1"] == run["test_top1"] and trial.user_attrs["seed"] == run["seed"]
+        steps = {epoch["epoch"]: epoch["validation_top1"] for epoch in run["curve"]}
+        assert trial.intermediate_values == steps
+    best = max((run for run in runs if run["status"] == "done"), key=lambda run: run["validation_top1"])
+    assert study.best_value == best["validation_top1"], (study.best_value, best["validation_top1"])
+    line = f"optuna {library.__version__}: {len(runs)} trials equal; best {study.best_value} {study.best_params}"
+    try:
+        line += f"; importances {library.importance.get_param_importances(study)}"
+    except (ImportError, RuntimeError) as error:
+        line += f"; importances SKIPPED: {error}"
+    print(line)
+
+
+if __name__ == "__main__":
+    database, name, logs, mlruns, study = sys.argv[1:]
+    runs = runs_of(database, name)
+    assert runs, f"no run of {name}"
+    for part in (lambda: tensorboard(logs, runs), lambda: mlflow(mlruns, runs, name), lambda: optuna(study, runs, name)):
+        try:
+            part()
+        except ImportError as error:
+            print(f"SKIPPED: {error}")

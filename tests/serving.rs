@@ -1,0 +1,174 @@
+//! The page in the browser: `serve`.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Stdio},
+};
+
+use crate::workplace::{DB, SMALL, Workplace};
+
+/// A server that is stopped at the end.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What came back: status, head, body.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Server {
+    fn start(place: &Workplace) -> Self {
+        // Reports are made in a temporary folder, which a server that is killed leaves behind.
+        std::fs::create_dir_all(place.path("tmp")).unwrap();
+        let mut process = place
+            .command(["serve", "--port", "0"])
+            .env("TMPDIR", place.path("tmp"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        assert!(address.starts_with("127.0.0.1:"), "{line}");
+        Self { process, address: address.to_owned() }
+    }
+
+    fn send(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
+    }
+}
+
+#[test]
+fn experiments_runs_and_reports_are_pages() {
+    let place = Workplace::with(SMALL);
+    place.run("sweep experiment.toml --no-report --quiet").exits(0);
+    let before = place.metrics(DB);
+    let server = Server::start(&place);
+    let home = server.get("/");
+    assert_eq!(home.status, 200);
+    assert!(
+        home.body.contains("<a href=\"/experiment/1\">small</a>") && home.body.contains("Does it run?"),
+        "{}",
+        home.body
+    );
+    for header in ["default-src 'none'", "nosniff", "no-store", "no-referrer"] {
+        assert!(home.head.contains(header), "{header} in {}", home.head);
+    }
+    let experiment = server.get("/experiment/1");
+    assert!(experiment.body.contains("<svg") && experiment.body.contains("href=\"/run/4\""), "{}", experiment.body);
+    assert_eq!(experiment.body.matches("<polyline").count(), 8, "two curves of each run");
+    let run = server.get("/run/1");
+    for part in ["train.weight_decay", "commit_hash", "validation_top1", "61706"] {
+        assert!(run.body.contains(part), "{part}");
+    }
+    let report = server.get("/experiment/1/report");
+    assert!(report.status == 200 && report.body.contains("<!doctype html") | report.body.contains("<!DOCTYPE html"));
+    for path in ["/style.css", "/live.js", "/experiment/1?part"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    assert!(!server.get("/experiment/1?part").body.contains("<html"));
+    for path in [
+        "/experiment/9",
+        "/run/9",
+        "/run/-1",
+        "/run/1%00",
+        "/experiment/1/other",
+        "/../etc/passwd",
+        "//",
+        "/run/99999999999999999999",
+    ] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+    for page in ["/", "/experiment/1", "/run/1"] {
+        let body = server.get(page).body;
+        assert!(!body.contains("http://") && !body.contains("https://"), "{page} loads nothing from elsewhere");
+    }
+    assert_eq!(place.metrics(DB), before);
+}
+
+#[test]
+fn only_this_machines_readers_are_answered() {
+    let place = Workplace::with(SMALL);
+    place.run("train experiment.toml --trial 0 --quiet").exits(0);
+    let server = Server::start(&place);
+    let own = server.address.clone();
+    for (request, status) in [
+        (format!("GET / HTTP/1.1\r\nHost: {own}\r\n\r\n"), 200),
+        ("GET / HTTP/1.1\r\nhost: localhost:1\r\n\r\n".to_owned(), 200),
+        (format!("HEAD / HTTP/1.1\r\nHost: {own}\r\n\r\n"), 200),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), 403),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n\r\n".to_owned(), 403),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: {own}\r\nHost: evil.example\r\n\r\n"), 400),
+        (format!("POST / HTTP/1.1\r\nHost: {own}\r\nContent-Length: 1\r\n\r\nx"), 405),
+        (format!("DELETE /run/1 HTTP/1.1\r\nHost: {own}\r\n\r\n"), 405),
+        (format!("GET /{} HTTP/1.1\r\nHost: {own}\r\n\r\n", "x".repeat(20_000)), 400),
+    ] {
+        let answer = server.send(&request);
+        assert_eq!(answer.status, status, "{}", &request[..request.len().min(80)]);
+        assert!(!request.starts_with("HEAD") || answer.body.is_empty());
+    }
+    let refused = place.run("serve --db nothing.db").exits(2);
+    assert!(refused.stderr.contains("no such database"), "{}", refused.stderr);
+    let port = server.address.split(':').nth(1).unwrap();
+    let refused = place.run(&format!("serve --port {port}")).exits(2);
+    assert!(refused.stderr.contains("cannot listen"), "{}", refused.stderr);
+}
+
+#[test]
+fn curves_grow_while_a_sweep_runs() {
+    let place = Workplace::with(&SMALL.replace("epochs = 2", "epochs = 2000"));
+    let mut sweep = place.start("train experiment.toml --trial 0 --quiet");
+    place.wait_for(DB, "SELECT count(*) FROM epochs", 1, &mut sweep);
+    let server = Server::start(&place);
+    let points =
+        |body: &str| body.split("<polyline points=\"").nth(1).unwrap().split('"').next().unwrap().split(' ').count();
+    let first = server.get("/experiment/1?part");
+    let epochs = place.count(DB, "SELECT count(*) FROM epochs");
+    place.wait_for(DB, "SELECT count(*) FROM epochs", epochs + 2, &mut sweep);
+    let second = server.get("/experiment/1?part");
+    assert!(points(&second.body) > points(&first.body), "the curve has grown");
+    assert!(second.body.contains("class=\"running\""), "{}", second.body);
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+}
+
+#[test]
+fn names_and_notes_are_text_on_every_page() {
+    let place = Workplace::new();
+    let hostile = place.record_hostile();
+    place.run_words(&["note", hostile, hostile]).exits(0);
+    place.run_words(&["note", "1", hostile]).exits(0);
+    place.run_words(&["tag", "1", hostile]).exits(0);
+    let server = Server::start(&place);
+    for page in ["/", "/experiment/1", "/run/1", "/experiment/1?part", "/experiment/1/report"] {
+        let answer = server.get(page);
+        assert_eq!(answer.status, 200, "{page}: {}", answer.body);
+        assert!(answer.body.contains("&lt;script&gt;"), "{page}: {}", answer.body);
+        let shown = answer.body.replace("<script>", if page.ends_with("report") { "" } else { "<script>" });
+        assert!(!shown.contains("<script>") && !answer.body.contains("<b>x</b>"), "{page}");
+        assert!(!answer.body.contains(['\u{202e}', '\u{1b}']), "{page}");
+    }
+}
