@@ -292,6 +292,8 @@ fn kernels_of_many_channels_agree_with_the_reference() {
         ("minimal filtering, 3x3", convolution(images(5, 100, 9, 7), 83, 3, 1, 1, 1)),
         ("minimal filtering, 5x5", convolution(images(3, 45, 7, 10), 70, 5, 1, 2, 1)),
         ("minimal filtering, two groups", convolution(images(2, 33, 6, 6), 35, 5, 1, 1, 2)),
+        ("minimal filtering on sheets", convolution(images(18, 20, 13, 9), 19, 3, 1, 1, 1)),
+        ("minimal filtering on sheets, two groups", convolution(images(21, 34, 7, 11), 36, 3, 1, 0, 2)),
         ("direct, with a stride", convolution(images(2, 3, 71, 66), 70, 11, 4, 2, 1)),
         ("direct, with a stride and groups", convolution(images(3, 20, 13, 12), 37, 5, 2, 0, 3)),
         ("linear", expressions::linear(6, 19, 1100, 1000)),

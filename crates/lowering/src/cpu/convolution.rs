@@ -117,8 +117,9 @@ impl Extents {
             ow: self.ow,
             padding: self.padding,
             kernel: self.kh,
+            sheet: 1,
         };
-        winograd::serves(&c, self.stride, [self.kh, self.kw]).then_some(c)
+        winograd::serves(&c, self.stride, [self.kh, self.kw]).then(|| c.in_sheets())
     }
 
     /// Output columns whose window column `kx` falls on the image.

@@ -15,7 +15,7 @@ use super::{
         vector,
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
-    tiles::{Destination, Values, data_of_channels},
+    tiles::{Destination, Images, Values, data_of_channels},
     transform::{self, both_ways},
 };
 
@@ -124,16 +124,16 @@ struct Apply {
 }
 
 impl Apply {
-    /// Images of a task: four, or fewer where a batch would make too few tasks. A function of the shapes alone.
-    fn images(&self) -> usize {
-        (self.c.images / 8).clamp(1, 4)
+    /// Sheets of a task: of four images, or fewer where a batch would make too few tasks. A function of the shapes alone.
+    fn sheets(&self) -> usize {
+        ((self.c.images / 8).clamp(1, 4) / self.c.per()).max(1)
     }
     /// Tiles of a block: equal parts of a task's.
     fn block(&self) -> usize {
-        let total = self.images() * self.c.per_image();
+        let total = self.sheets() * self.c.per_sheet();
         total.div_ceil(total.div_ceil(BLOCK)).next_multiple_of(ROWS)
     }
-    /// A group's padded channels of one image, `columns` at a time; then values of a block's tiles before and after the
+    /// A group's padded channels of one sheet, `columns` at a time; then values of a block's tiles before and after the
     /// matrix products.
     fn room(&self) -> [usize; 3] {
         let [h, w] = self.c.padded();
@@ -150,13 +150,13 @@ impl Kernel for Apply {
         self.c.work()
     }
     fn tasks(&self) -> usize {
-        self.c.images.div_ceil(self.images())
+        self.c.sheets().div_ceil(self.sheets())
     }
     fn scratch(&self) -> usize {
         self.room().iter().sum()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
-        let images = chunk(task, self.images(), self.c.images);
+        let images = chunk(task, self.sheets() * self.c.per(), self.c.images);
         let size = self.c.groups * self.c.to * self.c.oh * self.c.ow;
         let range = images.start * size..images.end * size;
         let y = memory.write(self.y, range.clone());
@@ -195,28 +195,33 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
     let (before, after) = room[..before_room + after_room].split_at_mut(before_room);
     let input = c.groups * c.from * c.h * c.w;
     let output = c.groups * c.to * c.oh * c.ow;
-    let tiles = x.len() / input * c.per_image();
+    let images = x.len() / input;
+    let tiles = images.div_ceil(c.per()) * c.per_sheet();
     let size = Weights::product(c);
     for start in (0..tiles).step_by(kernel.block()) {
         let block = start..(start + kernel.block()).min(tiles);
         for group in 0..c.groups {
             let mut done = 0;
-            for (n, here) in by_image(c, block.clone()) {
-                let planes = &x[n * input + group * c.from * c.h * c.w..][..c.from * c.h * c.w];
+            for (sheet, here) in by_sheet(c, block.clone()) {
+                let first = sheet * c.per();
+                let planes = &x[first * input + group * c.from * c.h * c.w..];
+                let there = Images { planes, count: c.per().min(images - first), stride: input };
                 let mut values = Values {
                     destination: Destination::Private(&mut *before),
                     block: kernel.block(),
                     stride: channel_stride(c.from),
                 };
-                data::<S, N>(simd, c, planes, here.clone(), image, &mut values, done);
+                data::<S, N>(simd, c, there, here.clone(), image, &mut values, done);
                 done += here.len();
             }
             let weights = &weights[group * PRODUCTS * size..][..PRODUCTS * size];
             products::<S, M, N>(simd, kernel, block.len(), weights, before, after);
             let bias = bias.map(|bias| &bias[group * c.to..][..c.to]);
             let mut done = 0;
-            for (n, here) in by_image(c, block.clone()) {
-                let planes = &mut y[n * output + group * c.to * c.oh * c.ow..][..c.to * c.oh * c.ow];
+            for (sheet, here) in by_sheet(c, block.clone()) {
+                let first = sheet * c.per();
+                let planes = &mut y[first * output + group * c.to * c.oh * c.ow..];
+                let planes = (planes, c.per().min(images - first));
                 match c.side() {
                     4 => results::<S, 4>(simd, kernel, here.clone(), after, done, bias, planes),
                     _ => results::<S, 2>(simd, kernel, here.clone(), after, done, bias, planes),
@@ -227,26 +232,26 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
     }
 }
 
-/// Tiles of a run of images as (image, tiles of it).
-fn by_image(c: &Correlation, tiles: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let each = c.per_image();
+/// Tiles of a run of sheets as (sheet, tiles of it).
+fn by_sheet(c: &Correlation, tiles: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let each = c.per_sheet();
     (tiles.start / each..tiles.end.div_ceil(each))
         .map(move |n| (n, tiles.start.max(n * each) - n * each..tiles.end.min((n + 1) * each) - n * each))
 }
 
-/// Transforms the tiles given of one image and group to `values`, from position `first` on.
+/// Transforms the tiles given of one sheet and group to `values`, from position `first` on.
 #[inline(always)]
 fn data<S: Simd, const N: usize>(
     simd: S,
     c: &Correlation,
-    planes: &[f32],
+    images: Images,
     tiles: Range<usize>,
     image: &mut [f32],
     values: &mut Values,
     first: usize,
 ) {
     for channel in (0..c.from).step_by(N * S::F32_LANES) {
-        data_of_channels::<S, N>(simd, c, planes, channel, tiles.clone(), image, values, first);
+        data_of_channels::<S, N>(simd, c, images, channel, tiles.clone(), image, values, first);
     }
 }
 
@@ -274,7 +279,19 @@ fn products<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// Transforms the products of one image's tiles back and writes its planes [to, oh, ow].
+/// Where a tile's outputs go, down or across: (the first of them, image of the sheet, place in it, how many) for at most two
+/// images, without what falls between or behind them.
+#[inline(always)]
+fn parts(from: usize, side: usize, period: usize, extent: usize, sheet: usize) -> [(usize, usize, usize, usize); 2] {
+    let (image, place) = (from / period, from % period);
+    let here = if image < sheet { extent.saturating_sub(place).min(side) } else { 0 };
+    let skipped = period - place;
+    let beyond = if image + 1 < sheet { side.saturating_sub(skipped) } else { 0 };
+    [(0, image, place, here), (skipped, image + 1, 0, beyond)]
+}
+
+/// Transforms the products of one sheet's tiles back and writes the planes [to, oh, ow] of its images, of which so many are
+/// there.
 #[inline(always)]
 fn results<S: Simd, const SIDE: usize>(
     simd: S,
@@ -283,11 +300,12 @@ fn results<S: Simd, const SIDE: usize>(
     after: &[f32],
     first: usize,
     bias: Option<&[f32]>,
-    planes: &mut [f32],
+    (planes, images): (&mut [f32], usize),
 ) {
     let c = &kernel.c;
     let (stride, across) = (channel_stride(c.to), c.tiles()[1]);
-    let (plane, block) = (c.oh * c.ow, kernel.block());
+    let (plane, block, output) = (c.oh * c.ow, kernel.block(), c.groups * c.to * c.oh * c.ow);
+    let period = c.period();
     for channel in (0..c.to).step_by(S::F32_LANES) {
         let lanes = S::F32_LANES.min(c.to - channel);
         let mut biases = [0.0; 16];
@@ -307,13 +325,20 @@ fn results<S: Simd, const SIDE: usize>(
                 S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(*from, bias);
             }
             let (y, x) = (tile / across * SIDE, tile % across * SIDE);
-            let (height, width) = (SIDE.min(c.oh - y), SIDE.min(c.ow - x));
-            for (row, values) in values.iter().enumerate().take(height) {
-                let corner = channel * plane + (y + row) * c.ow + x;
-                for lane in 0..lanes {
-                    let line = &mut planes[corner + lane * plane..][..width];
-                    for (to, value) in line.iter_mut().zip(values) {
-                        *to = value[lane];
+            for (top, down, y, height) in parts(y, SIDE, period[0], c.oh, c.sheet) {
+                for (left, right, x, width) in parts(x, SIDE, period[1], c.ow, c.sheet) {
+                    let image = down * c.sheet + right;
+                    if height == 0 || width == 0 || image >= images {
+                        continue;
+                    }
+                    for (row, values) in values[top..top + height].iter().enumerate() {
+                        let corner = image * output + channel * plane + (y + row) * c.ow + x;
+                        for lane in 0..lanes {
+                            let line = &mut planes[corner + lane * plane..][..width];
+                            for (to, value) in line.iter_mut().zip(&values[left..]) {
+                                *to = value[lane];
+                            }
+                        }
                     }
                 }
             }

@@ -33,38 +33,61 @@ pub(super) struct Correlation {
     pub(super) padding: usize,
     /// Side of the kernel: 3 or 5.
     pub(super) kernel: usize,
+    /// Images down and across a sheet: 1 or 2, as [`Self::in_sheets`] finds best.
+    pub(super) sheet: usize,
 }
 
 impl Correlation {
+    /// Of these extents, with images laid on sheets of 2×2 where that takes fewer tiles: the last tiles of a 13×13 map reach three
+    /// pixels beyond it, those of four such maps side by side, with their padding between them, only one.
+    pub(super) fn in_sheets(self) -> Self {
+        let [one, four] = [1, 2].map(|sheet| Self { sheet, ..self });
+        let tiles = |c: &Self| c.sheets() * c.per_sheet();
+        // Few sheets would be few tasks.
+        let better = self.images >= 16 && 20 * tiles(&four) <= 19 * tiles(&one);
+        if better { four } else { one }
+    }
     /// Side of a tile's outputs.
     fn side(&self) -> usize {
         POINTS + 1 - self.kernel
     }
-    /// Tiles down and across an image.
-    fn tiles(&self) -> [usize; 2] {
-        [self.oh.div_ceil(self.side()), self.ow.div_ceil(self.side())]
+    /// Images of a sheet.
+    fn per(&self) -> usize {
+        self.sheet * self.sheet
     }
-    /// Tiles of an image.
-    fn per_image(&self) -> usize {
+    /// Sheets of the batch; the last may have fewer images.
+    fn sheets(&self) -> usize {
+        self.images.div_ceil(self.per())
+    }
+    /// Distances between images of a sheet, down and across: their padding lies between them once.
+    fn period(&self) -> [usize; 2] {
+        [self.h + self.padding, self.w + self.padding]
+    }
+    /// Tiles down and across a sheet.
+    fn tiles(&self) -> [usize; 2] {
+        let [down, across] = self.period().map(|period| (self.sheet - 1) * period);
+        [down + self.oh, across + self.ow].map(|outputs| outputs.div_ceil(self.side()))
+    }
+    /// Tiles of a sheet.
+    fn per_sheet(&self) -> usize {
         self.tiles().iter().product()
     }
     /// Multiply-adds over the batch: what the correlation is defined by, and 36 for each tile and pair of channels.
     fn work(&self) -> Work {
-        let pairs = (self.images * self.groups * self.from * self.to) as f64;
-        let defined = self.oh * self.ow * self.kernel * self.kernel;
-        Work {
-            defined_flop: 2.0 * pairs * defined as f64,
-            done_flop: 2.0 * pairs * (self.per_image() * PRODUCTS) as f64,
-        }
+        let pairs = (self.groups * self.from * self.to) as f64;
+        let defined = self.images * self.oh * self.ow * self.kernel * self.kernel;
+        let done = self.sheets() * self.per_sheet() * PRODUCTS;
+        Work { defined_flop: 2.0 * pairs * defined as f64, done_flop: 2.0 * pairs * done as f64 }
     }
-    /// Height and width of an image with its padding, up to what the last tiles read.
+    /// Height and width of a sheet with its padding, up to what the last tiles read.
     fn padded(&self) -> [usize; 2] {
         self.tiles().map(|tiles| (tiles - 1) * self.side() + POINTS)
     }
     /// The correlation that takes gradients of y to gradients of x: padding and sizes change sides.
     pub(super) fn backward(&self) -> Self {
-        let &Self { images, groups, from, to, h, w, oh, ow, padding, kernel } = self;
-        Self { images, groups, from: to, to: from, h: oh, w: ow, oh: h, ow: w, padding: kernel - 1 - padding, kernel }
+        let &Self { from, to, h, w, oh, ow, padding, kernel, .. } = self;
+        let padding = kernel - 1 - padding;
+        Self { from: to, to: from, h: oh, w: ow, oh: h, ow: w, padding, ..*self }.in_sheets()
     }
 }
 

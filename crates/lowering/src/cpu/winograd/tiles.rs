@@ -41,12 +41,25 @@ impl Values<'_> {
     }
 }
 
-/// Planes [channels, h, w] within a frame of zeros.
+/// Images of a sheet that are there, and where they lie: their planes begin `stride` values apart.
+#[derive(Clone, Copy)]
+pub(super) struct Images<'a> {
+    pub(super) planes: &'a [f32],
+    pub(super) count: usize,
+    pub(super) stride: usize,
+}
+
+/// Planes [channels, h, w] of the images of a sheet within a frame of zeros.
 #[derive(Clone, Copy)]
 struct Frame {
     h: usize,
     w: usize,
+    /// Zeros above and left of the first image.
     padding: usize,
+    /// Images down and across.
+    sheet: usize,
+    /// Distances between them.
+    period: [usize; 2],
     /// Width with padding.
     across: usize,
 }
@@ -56,7 +69,7 @@ struct Frame {
 #[inline(always)]
 fn interleave<const WIDTH: usize>(
     f: Frame,
-    planes: &[f32],
+    images: Images,
     channels: Range<usize>,
     rows: Range<usize>,
     image: &mut [f32],
@@ -64,24 +77,31 @@ fn interleave<const WIDTH: usize>(
     let pixels = image.as_chunks_mut::<WIDTH>().0;
     for row in rows {
         let line = &mut pixels[row * f.across..][..f.across];
-        if row < f.padding || row - f.padding >= f.h {
-            line.iter_mut().for_each(|pixel| pixel.fill(0.0));
-            continue;
-        }
-        line[..f.padding].iter_mut().for_each(|pixel| pixel.fill(0.0));
-        line[f.padding + f.w..].iter_mut().for_each(|pixel| pixel.fill(0.0));
-        let line = &mut line[f.padding..][..f.w];
-        for lane in 0..WIDTH {
-            let channel = channels.start + lane;
-            if channel < channels.end {
-                let source = &planes[(channel * f.h + row - f.padding) * f.w..][..f.w];
-                for (pixel, &value) in line.iter_mut().zip(source) {
-                    pixel[lane] = value;
+        // Rows above the first image wrap around to none.
+        let below = row.wrapping_sub(f.padding);
+        let (down, y) = (below / f.period[0], below % f.period[0]);
+        let first = down.saturating_mul(f.sheet);
+        let here = if down < f.sheet && y < f.h { images.count.saturating_sub(first).min(f.sheet) } else { 0 };
+        let mut done = 0;
+        for n in 0..here {
+            let start = f.padding + n * f.period[1];
+            line[done..start].iter_mut().for_each(|pixel| pixel.fill(0.0));
+            done = start + f.w;
+            let part = &mut line[start..done];
+            let planes = &images.planes[(first + n) * images.stride..];
+            for lane in 0..WIDTH {
+                let channel = channels.start + lane;
+                if channel < channels.end {
+                    let source = &planes[(channel * f.h + y) * f.w..][..f.w];
+                    for (pixel, &value) in part.iter_mut().zip(source) {
+                        pixel[lane] = value;
+                    }
+                } else {
+                    part.iter_mut().for_each(|pixel| pixel[lane] = 0.0);
                 }
-            } else {
-                line.iter_mut().for_each(|pixel| pixel[lane] = 0.0);
             }
         }
+        line[done..].iter_mut().for_each(|pixel| pixel.fill(0.0));
     }
 }
 
@@ -89,15 +109,15 @@ fn interleave<const WIDTH: usize>(
 #[inline(always)]
 fn interleave_registers<S: Simd>(
     f: Frame,
-    planes: &[f32],
+    images: Images,
     channels: Range<usize>,
     rows: Range<usize>,
     image: &mut [f32],
 ) {
     match S::F32_LANES {
-        16 => interleave::<32>(f, planes, channels, rows, image),
-        8 => interleave::<16>(f, planes, channels, rows, image),
-        _ => interleave::<8>(f, planes, channels, rows, image),
+        16 => interleave::<32>(f, images, channels, rows, image),
+        8 => interleave::<16>(f, images, channels, rows, image),
+        _ => interleave::<8>(f, images, channels, rows, image),
     }
 }
 
@@ -120,13 +140,13 @@ fn square<S: Simd, const SIDE: usize, const N: usize>(
     square
 }
 
-/// Bᵀ d B of the tiles given of two registers of channels of one image, to `values` from position `first` on.
-#[expect(clippy::too_many_arguments, reason = "an image's parts and where they go")]
+/// Bᵀ d B of the tiles given of two registers of channels of one sheet, to `values` from position `first` on.
+#[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
 pub(super) fn data_of_channels<S: Simd, const N: usize>(
     simd: S,
     c: &Correlation,
-    planes: &[f32],
+    images: Images,
     channel: usize,
     tiles: Range<usize>,
     image: &mut [f32],
@@ -136,8 +156,9 @@ pub(super) fn data_of_channels<S: Simd, const N: usize>(
     let across = c.tiles()[1];
     let wide = c.padded()[1];
     let rows = tiles.start / across * c.side()..(tiles.end - 1) / across * c.side() + POINTS;
-    let frame = Frame { h: c.h, w: c.w, padding: c.padding, across: wide };
-    interleave_registers::<S>(frame, planes, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
+    let (period, sheet) = (c.period(), c.sheet);
+    let frame = Frame { h: c.h, w: c.w, padding: c.padding, sheet, period, across: wide };
+    interleave_registers::<S>(frame, images, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
     let pixels = S::as_simd_f32s(image).0;
     for (position, tile) in tiles.enumerate() {
         let corner = tile / across * c.side() * wide + tile % across * c.side();
@@ -149,12 +170,12 @@ pub(super) fn data_of_channels<S: Simd, const N: usize>(
     }
 }
 
-/// G g Gᵀ of the tiles of two registers of channels of one image's output gradients, to `values` from position `first` on.
+/// G g Gᵀ of the tiles of two registers of channels of one sheet's output gradients, to `values` from position `first` on.
 #[inline(always)]
 pub(super) fn gradients_of_channels<S: Simd, const N: usize, const SIDE: usize>(
     simd: S,
     c: &Correlation,
-    planes: &[f32],
+    images: Images,
     channel: usize,
     image: &mut [f32],
     values: &mut Values,
@@ -162,8 +183,9 @@ pub(super) fn gradients_of_channels<S: Simd, const N: usize, const SIDE: usize>(
 ) {
     let [down, across] = c.tiles();
     let wide = across * SIDE;
-    let frame = Frame { h: c.oh, w: c.ow, padding: 0, across: wide };
-    interleave_registers::<S>(frame, planes, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
+    let (period, sheet) = (c.period(), c.sheet);
+    let frame = Frame { h: c.oh, w: c.ow, padding: 0, sheet, period, across: wide };
+    interleave_registers::<S>(frame, images, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
     let pixels = S::as_simd_f32s(image).0;
     for tile in 0..down * across {
         let corner = tile / across * SIDE * wide + tile % across * SIDE;

@@ -1,7 +1,7 @@
 //! Weight gradients: a filter as large as a tile of output gradients slides over the tile of inputs, so that the products of
 //! all tiles are summed before they are transformed back once.
 //!
-//! Images are taken some at a time: their tiles are transformed, then each of the 36 products adds a matrix product over
+//! Sheets are taken some at a time: their tiles are transformed, then each of the 36 products adds a matrix product over
 //! tiles to its sums. The order of these additions is fixed by the shapes.
 
 use std::ops::Range;
@@ -18,7 +18,7 @@ use super::{
         vector::{self, fma},
     },
     Correlation, POINTS, PRODUCTS, channel_stride,
-    tiles::{Destination, Values, data_of_channels, gradients_of_channels},
+    tiles::{Destination, Images, Values, data_of_channels, gradients_of_channels},
     transform::{self, both_ways},
 };
 
@@ -28,17 +28,17 @@ const DEPTH: usize = 128;
 #[derive(Clone, Copy)]
 struct Extents {
     c: Correlation,
-    /// Images that are taken at a time.
-    images: usize,
+    /// Sheets that are taken at a time.
+    sheets: usize,
 }
 
 impl Extents {
     fn new(c: Correlation) -> Self {
-        Self { c, images: DEPTH.div_ceil(c.per_image()).min(c.images) }
+        Self { c, sheets: DEPTH.div_ceil(c.per_sheet()).min(c.sheets()) }
     }
-    /// Tiles of the images that are taken at a time.
+    /// Tiles of the sheets that are taken at a time.
     fn block(&self) -> usize {
-        self.images * self.c.per_image()
+        self.sheets * self.c.per_sheet()
     }
     /// Transformed values of one group, of inputs and of output gradients.
     fn values(&self) -> [usize; 2] {
@@ -51,10 +51,10 @@ impl Extents {
     }
 }
 
-/// Transforms the tiles of some images: inputs and output gradients, some channels of one image a task.
+/// Transforms the tiles of some sheets: inputs and output gradients, some channels of one sheet a task.
 struct Transform {
     e: Extents,
-    images: Range<usize>,
+    sheets: Range<usize>,
     x: Slot,
     dy: Slot,
     /// [groups, 36, tiles, channels].
@@ -63,7 +63,7 @@ struct Transform {
 }
 
 impl Transform {
-    /// Tasks for the inputs and for the gradients of one image and group.
+    /// Tasks for the inputs and for the gradients of one sheet and group.
     fn panels(&self) -> [usize; 2] {
         [self.e.c.from, self.e.c.to].map(|channels| channels.div_ceil(Tile::new().columns))
     }
@@ -74,7 +74,7 @@ impl Kernel for Transform {
         "winograd gradient tiles"
     }
     fn tasks(&self) -> usize {
-        self.images.len() * self.e.c.groups * self.panels().iter().sum::<usize>()
+        self.sheets.len() * self.e.c.groups * self.panels().iter().sum::<usize>()
     }
     fn scratch(&self) -> usize {
         let [h, w] = self.e.c.padded();
@@ -101,26 +101,28 @@ impl WithSimd for TransformTask<'_> {
         let [inputs, gradients] = kernel.panels();
         let (outer, panel) = (task / (inputs + gradients), task % (inputs + gradients));
         let (position, group) = (outer / c.groups, outer % c.groups);
-        let n = kernel.images.start + position;
+        let first = (kernel.sheets.start + position) * c.per();
         let is_input = panel < inputs;
         let (slot, target, channels, pixels) = if is_input {
             (kernel.x, kernel.inputs, c.from, c.h * c.w)
         } else {
             (kernel.dy, kernel.gradients, c.to, c.oh * c.ow)
         };
-        let planes = &memory.read(slot)[(n * c.groups + group) * channels * pixels..][..channels * pixels];
+        let planes = &memory.read(slot)[(first * c.groups + group) * channels * pixels..];
+        let (count, stride) = (c.per().min(c.images - first), c.groups * channels * pixels);
+        let images = Images { planes, count, stride };
         let stride = channel_stride(channels);
         let block = kernel.e.block();
         let size = PRODUCTS * block * stride;
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
         let mut values = Values { destination: Destination::Shared(memory, target, group * size), block, stride };
-        let first = position * c.per_image();
+        let first = position * c.per_sheet();
         match (is_input, c.side()) {
             (true, _) => {
-                data_of_channels::<S, 2>(simd, c, planes, channel, 0..c.per_image(), image, &mut values, first);
+                data_of_channels::<S, 2>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
             }
-            (false, 4) => gradients_of_channels::<S, 2, 4>(simd, c, planes, channel, image, &mut values, first),
-            (false, _) => gradients_of_channels::<S, 2, 2>(simd, c, planes, channel, image, &mut values, first),
+            (false, 4) => gradients_of_channels::<S, 2, 4>(simd, c, images, channel, image, &mut values, first),
+            (false, _) => gradients_of_channels::<S, 2, 2>(simd, c, images, channel, image, &mut values, first),
         }
     }
 }
@@ -143,7 +145,7 @@ impl Kernel for Accumulate {
     }
     fn work(&self) -> Work {
         let work = self.e.c.work();
-        let share = self.tiles as f64 / (self.e.c.images * self.e.c.per_image()) as f64;
+        let share = self.tiles as f64 / (self.e.c.sheets() * self.e.c.per_sheet()) as f64;
         Work { defined_flop: work.defined_flop * share, done_flop: work.done_flop * share }
     }
     fn tasks(&self) -> usize {
@@ -302,11 +304,11 @@ pub(in super::super) fn weight_grad(plan: &mut Plan, c: Correlation, x: &[Slot],
     let [inputs, gradients] = e.values().map(|values| c.groups * values);
     let (inputs, gradients) = (plan.temporary(inputs), plan.temporary(gradients));
     let sums = plan.temporary(c.groups * PRODUCTS * e.sums());
-    for start in (0..c.images).step_by(e.images) {
-        let images = start..(start + e.images).min(c.images);
-        let tiles = images.len() * c.per_image();
+    for start in (0..c.sheets()).step_by(e.sheets) {
+        let sheets = start..(start + e.sheets).min(c.sheets());
+        let tiles = sheets.len() * c.per_sheet();
         let touches = [x[0], x[1], inputs, gradients];
-        plan.push(Transform { e, images, x: x[0], dy: x[1], inputs, gradients }, &touches);
+        plan.push(Transform { e, sheets, x: x[0], dy: x[1], inputs, gradients }, &touches);
         let touches = [inputs, gradients, sums];
         plan.push(Accumulate { e, tiles, inputs, gradients, sums, first: start == 0 }, &touches);
     }
