@@ -193,13 +193,7 @@ impl<'a> Analysis<'a> {
     /// Studies the finished runs. Without any the analysis is empty.
     pub fn of(study: &'a Study) -> Self {
         let configurations = configurations(study);
-        let mut chosen: Vec<usize> = Vec::new();
-        for (index, configuration) in configurations.iter().enumerate() {
-            if !chosen.iter().any(|&other| configurations[other].network == configuration.network) {
-                chosen.push(index);
-            }
-        }
-        chosen.sort_by(|&a, &b| better(&configurations[a], &configurations[b]));
+        let chosen = choose(&configurations);
         let selections = selections(&configurations, &chosen);
         let validated = configurations.iter().any(|configuration| configuration.validation.is_some());
         let (importance, sources) = importance(&configurations);
@@ -215,6 +209,13 @@ impl<'a> Analysis<'a> {
         };
         analysis.compare(study);
         analysis
+    }
+
+    /// The finished runs of each network's chosen configuration; best network first.
+    pub fn chosen_runs(study: &Study) -> Vec<Vec<i64>> {
+        let configurations = configurations(study);
+        let runs = |index: usize| configurations[index].done.iter().map(|run| run.id).collect();
+        choose(&configurations).into_iter().map(runs).collect()
     }
 
     /// The chosen configurations, best first.
@@ -265,6 +266,18 @@ impl<'a> Analysis<'a> {
         }
         self.comparisons = comparisons;
     }
+}
+
+/// The first configuration of each network, which is its best, best network first.
+fn choose(configurations: &[Configuration<'_>]) -> Vec<usize> {
+    let mut chosen: Vec<usize> = Vec::new();
+    for (index, configuration) in configurations.iter().enumerate() {
+        if !chosen.iter().any(|&other| configurations[other].network == configuration.network) {
+            chosen.push(index);
+        }
+    }
+    chosen.sort_by(|&a, &b| better(&configurations[a], &configurations[b]));
+    chosen
 }
 
 fn raw_p(comparison: &Comparison) -> Option<f64> {

@@ -37,17 +37,16 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
         let rows = store.runs(row.id)?;
         study.waiting += (row.trials as usize).saturating_sub(rows.len());
         let mut epochs: BTreeMap<i64, Vec<Epoch>> = BTreeMap::new();
-        for record in store.epochs(row.id)? {
-            let measured = &record.row;
-            epochs.entry(record.run.0).or_default().push(Epoch {
-                epoch: measured.epoch,
-                learning_rate: measured.learning_rate,
-                train_loss: measured.train_loss,
-                train_top1: measured.train_top1,
-                validation_loss: measured.validation_loss,
-                validation_top1: measured.validation_top1,
-                images_per_second: measured.images_per_second,
-                epoch_seconds: measured.epoch_seconds,
+        for point in store.curves(row.id)? {
+            epochs.entry(point.run.0).or_default().push(Epoch {
+                epoch: point.epoch,
+                learning_rate: point.learning_rate,
+                train_loss: point.train_loss,
+                train_top1: point.train_top1,
+                validation_loss: point.validation_loss,
+                validation_top1: point.validation_top1,
+                images_per_second: point.images_per_second,
+                epoch_seconds: point.epoch_seconds,
             });
         }
         let mut claims = store.last_claims(row.id)?;
@@ -112,8 +111,7 @@ const SAME: f64 = 0.99;
 /// Adds what the page needs of the compared runs beside their rows: predictions with the truth, what weights say about single
 /// images, the images that will be shown.
 pub fn evidence(store: &Store, study: &mut Study, evidence: &dyn Evidence) -> Result<(), ReportError> {
-    let chosen: Vec<Vec<i64>> =
-        Analysis::of(study).chosen().map(|chosen| chosen.done.iter().map(|run| run.id).collect()).collect();
+    let chosen = Analysis::chosen_runs(study);
     predictions(store, study, &chosen.concat(), evidence)?;
     for runs in &chosen {
         // The seeds of a configuration share their network and their batches.
@@ -137,6 +135,10 @@ pub fn evidence(store: &Store, study: &mut Study, evidence: &dyn Evidence) -> Re
                 "The weights of run {run} do not give the predictions that the database holds for it, so nothing is shown of them."
             ));
         }
+    }
+    let known = study.predictions.values().any(|predictions| !predictions.actual.is_empty());
+    if !known && study.examinations.is_empty() {
+        return Ok(());
     }
     let wanted = mistakes::wanted(study, &Analysis::of(study));
     for (fingerprint, place) in wanted {

@@ -139,6 +139,29 @@ pub struct EpochRecord {
     pub row: EpochRow,
 }
 
+/// What reports draw of an epoch. Accuracies are fractions, losses are in nats per image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// The run.
+    pub run: RunId,
+    /// From 1.
+    pub epoch: u32,
+    /// Learning rate of its last step.
+    pub learning_rate: f64,
+    /// Loss over the training part, as trained.
+    pub train_loss: f64,
+    /// Accuracy over the training part, as trained.
+    pub train_top1: f64,
+    /// Loss over the validation part, if there is one.
+    pub validation_loss: Option<f64>,
+    /// Accuracy over the validation part.
+    pub validation_top1: Option<f64>,
+    /// Training images per second.
+    pub images_per_second: f64,
+    /// Wall-clock time with validation, in seconds.
+    pub epoch_seconds: f64,
+}
+
 /// An evaluation with its run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationRecord {
@@ -243,6 +266,22 @@ impl Store {
         })
     }
 
+    /// The learning curves of the runs that [`Self::runs`] gives: by run, then by epoch. Half the time of [`Self::epochs`].
+    pub fn curves(&self, experiment: ExperimentId) -> Result<Vec<CurvePoint>, StoreError> {
+        self.read(async |connection| {
+            Ok(sqlx::query_as(sqlx::AssertSqlSafe(format!(
+                "SELECT e.run_id, e.epoch, e.learning_rate, e.train_loss, e.train_top1, e.validation_loss, e.validation_top1,
+                    e.images_per_second, e.epoch_seconds
+                 FROM epochs AS e WHERE e.run_id IN (
+                    SELECT {STANDING_RUN} FROM experiment_trials AS p WHERE p.experiment_id = ?1 AND p.position IS NOT NULL)
+                 ORDER BY e.run_id, e.epoch"
+            )))
+            .bind(experiment)
+            .fetch_all(connection)
+            .await?)
+        })
+    }
+
     /// Every evaluation of the runs that [`Self::runs`] gives, in the order of the plan.
     pub fn evaluations(&self, experiment: ExperimentId) -> Result<Vec<EvaluationRecord>, StoreError> {
         self.read(async |connection| {
@@ -328,6 +367,22 @@ impl FromRow<'_, SqliteRow> for Numbered {
                 epoch_seconds: number(row, 11)?,
                 steps: row.try_get(12)?,
             },
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for CurvePoint {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            run: row.try_get(0)?,
+            epoch: row.try_get(1)?,
+            learning_rate: number(row, 2)?,
+            train_loss: number(row, 3)?,
+            train_top1: number(row, 4)?,
+            validation_loss: row.try_get(5)?,
+            validation_top1: row.try_get(6)?,
+            images_per_second: number(row, 7)?,
+            epoch_seconds: number(row, 8)?,
         })
     }
 }

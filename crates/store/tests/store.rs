@@ -51,6 +51,12 @@ fn a_run_comes_back_as_it_was_written() {
     let epochs = store.epochs(id).unwrap();
     assert_eq!(epochs.iter().map(|record| record.row).collect::<Vec<_>>(), rows);
     assert_eq!((&*epochs[0].label, epochs[0].seed, epochs[0].run), ("trial 0", 0, claim.run));
+    let curves = store.curves(id).unwrap();
+    let points = rows.iter().map(|row| (claim.run, row.epoch, row.learning_rate, row.train_loss, row.validation_top1));
+    let read = curves.iter().map(|p| (p.run, p.epoch, p.learning_rate, p.train_loss, p.validation_top1));
+    assert_eq!(read.collect::<Vec<_>>(), points.collect::<Vec<_>>());
+    assert_eq!((curves[0].train_top1, curves[0].epoch_seconds), (rows[0].train_top1, rows[0].epoch_seconds));
+    assert_eq!(store.last_claims(id).unwrap(), [(claim.run, provenance())].into());
     assert_eq!(store.evaluations(id).unwrap()[0].row, test);
     assert_eq!(store.predictions(claim.run, Split::Test).unwrap().unwrap(), [0, 9, 65535, 256]);
     assert_eq!(store.predictions(claim.run, Split::Validation).unwrap(), None);
