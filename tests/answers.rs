@@ -123,6 +123,12 @@ fn a_report_goes_where_it_is_asked_to_go() {
     assert!(report.text().contains("pages/of/mine/report.html"));
     let markdown = std::fs::read_to_string(DONE.path("pages/of/mine/report.md")).unwrap();
     assert!(markdown.contains("Which one?") && markdown.contains("61,706"), "{markdown}");
+    // What only the weights and the prepared images know.
+    for expected in ["First convolution of LeNet-5", "calibration error (ECE)", "memory of one training step (MiB)"] {
+        assert!(markdown.contains(expected), "{expected:?} is missing in {markdown}");
+    }
+    let picture = std::fs::read_to_string(DONE.path("pages/of/mine/plots/filters-lenet-5.svg")).unwrap();
+    assert_eq!(picture.matches("<image ").count(), 6, "LeNet-5 has six filters");
 }
 
 #[test]
