@@ -268,6 +268,7 @@ fn a_search_over_many_values_says_what_matters() {
     assert!(dropout[0] <= dropout[1] + 5.0, "dropout is within chance: {dropout:?}");
     assert!(rate[2] > rate[3] && dropout[2] < rate[2], "PED-ANOVA agrees: {rate:?} {dropout:?}");
     assert!(written.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));
+    assert!(text.contains("the points are not joined"), "drawn values are not on one line");
 }
 
 #[test]

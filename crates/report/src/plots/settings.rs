@@ -14,6 +14,9 @@ use crate::text;
 /// At most so many bars.
 const MOST_BARS: usize = 14;
 
+/// More different numbers than this were drawn from a distribution rather than listed.
+const MOST_LISTED: usize = 12;
+
 /// One series: its name, its network, and the estimate at each value of the key.
 type Series = (String, String, Vec<(f64, Estimate)>);
 
@@ -103,7 +106,11 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             "Validation accuracy at each run's last epoch against {axis_title}: mean over seeds, bars of one standard \
              deviation."
         );
-        if many {
+        // Values that were drawn, not listed: the other keys differ from point to point, and a line would join what is unlike.
+        let drawn = distinct.len() > MOST_LISTED;
+        if drawn {
+            caption.push_str(" Every point has other values of the other keys, so the points are not joined.");
+        } else if many {
             caption.push_str(" The other swept keys stand, at each value, where validation is best.");
         }
         if log && distinct.contains(&0.0) {
@@ -119,7 +126,7 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             for (index, (_, network, points)) in series.iter().enumerate() {
                 let color = color(index, network);
                 // Series step aside, so that their bars do not hide each other.
-                let aside = (index as f64 - (count - 1.0) / 2.0) * 5.0;
+                let aside = if drawn { 0.0 } else { (index as f64 - (count - 1.0) / 2.0) * 5.0 };
                 let place = |value: f64, accuracy: f64| {
                     let (x, y) = panel.at(value, accuracy);
                     (x + aside, y)
@@ -127,7 +134,7 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                 // The line does not bridge the break of the axis.
                 let line: Vec<(f64, f64)> =
                     points.iter().filter(|(v, _)| !log || *v > 0.0).map(|(v, e)| place(*v, e.mean)).collect();
-                if line.len() > 1 {
+                if line.len() > 1 && !drawn {
                     canvas.path(&line, color, 1.8, 1.0);
                 }
                 for (value, estimate) in points {
