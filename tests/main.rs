@@ -6,6 +6,7 @@ mod answers;
 mod bits;
 mod evaluation;
 mod failures;
+mod gpu;
 mod house;
 mod managing;
 mod merging;

@@ -60,7 +60,8 @@ impl Finished {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.text()))
     }
 
-    fn of(output: Output, what: String) -> Self {
+    /// What a command's end was.
+    pub fn of(output: Output, what: String) -> Self {
         let stderr = String::from_utf8(output.stderr).expect("messages are text");
         Self { code: output.status.code(), stdout: output.stdout, stderr, what }
     }
@@ -101,7 +102,8 @@ impl Workplace {
         }
     }
 
-    /// The program, to be run here: with the cache of this folder and, unless `arguments` name another one, its database.
+    /// The program, to be run here: with the cache of this folder and, unless `arguments` name another one, its database; and with no
+    /// GPU, so that all machines do the same.
     pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command
@@ -109,6 +111,8 @@ impl Workplace {
             .current_dir(self.folder.path())
             .env("PIPELINE_DB", DB)
             .env("PIPELINE_CACHE", self.path("cache"))
+            .env("PIPELINE_CUDA_DRIVER", "libno-such-driver.so")
+            .env_remove("PIPELINE_NVRTC")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

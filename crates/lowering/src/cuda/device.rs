@@ -100,7 +100,7 @@ impl Device {
         if driver.device_count()? == 0 {
             return Err(CudaError::NoDevice);
         }
-        let nvrtc = Nvrtc::load(&libraries.nvrtc)?;
+        let nvrtc = Nvrtc::load(&libraries.nvrtc, driver_version.0)?;
         let device = driver.device(0)?;
         let name = driver.device_name(device)?;
         let attribute = |number| driver.device_attribute(number, device);
@@ -135,14 +135,15 @@ impl Device {
             Ok(driver) => driver,
             Err(error) => return vec![refused("driver", error)],
         };
-        match driver.version() {
+        let version = driver.version();
+        match version.clone() {
             Ok(version) if version < LEAST_DRIVER => {
                 findings.push(refused("driver", CudaError::OldDriver { found: version }));
             }
             Ok((major, minor)) => findings.push(fine("driver", format!("{}, CUDA {major}.{minor}", driver.library))),
             Err(failure) => findings.push(refused("driver", failure.into())),
         }
-        match Nvrtc::load(&libraries.nvrtc) {
+        match Nvrtc::load(&libraries.nvrtc, version.map_or(i32::MAX, |version| version.0)) {
             Ok(nvrtc) => {
                 let (major, minor) = nvrtc.version;
                 findings.push(fine("NVRTC", format!("{}, {major}.{minor}", nvrtc.library)));
@@ -235,7 +236,7 @@ fn architecture(known: &[i32], capability: (i32, i32)) -> Option<String> {
 /// # Errors
 /// Where there is no NVRTC, or the source does not compile.
 pub fn compile_only(libraries: &Libraries, sources: &[String], architecture: &str) -> Result<Vec<String>, CudaError> {
-    let nvrtc = Nvrtc::load(&libraries.nvrtc)?;
+    let nvrtc = Nvrtc::load(&libraries.nvrtc, i32::MAX)?;
     sources.iter().map(|source| Ok(nvrtc.compile(source, architecture)?.1)).collect()
 }
 

@@ -286,7 +286,7 @@ impl Driver {
         let _ = call!(self, "cuMemFree_v2", free(allocation.pointer));
     }
 
-    /// Queues a copy to the device; `values` may change as soon as this returns, since they are pageable and so staged.
+    /// Queues a copy to the device; `values` must stay until the stream was waited for.
     pub(crate) fn upload(&self, to: &Allocation, values: &[f32], stream: &Stream) -> Result<(), Failure> {
         assert!(size_of_val(values) <= to.bytes, "a copy stays within its allocation");
         call!(self, "cuMemcpyHtoDAsync_v2", upload(to.pointer, values.as_ptr().cast(), size_of_val(values), stream.0))
@@ -434,9 +434,31 @@ unsafe impl Sync for Nvrtc {}
 unsafe impl Send for Nvrtc {}
 
 impl Nvrtc {
-    /// Loads NVRTC.
-    pub(crate) fn load(names: &[String]) -> Result<Self, CudaError> {
-        let (name, library) = open(names).map_err(|tried| CudaError::NoCompiler { tried })?;
+    /// Loads the first NVRTC that is there and is no newer than what a driver serves, by its major version: code of a newer one need not
+    /// load.
+    pub(crate) fn load(names: &[String], driver_major: i32) -> Result<Self, CudaError> {
+        let mut newer = None;
+        let mut tried = Vec::new();
+        for name in names {
+            match Self::load_one(name) {
+                Ok(nvrtc) if nvrtc.version.0 <= driver_major => return Ok(nvrtc),
+                Ok(nvrtc) => {
+                    let (major, minor) = nvrtc.version;
+                    let reason = format!(
+                        "NVRTC {major}.{minor} is newer than the driver, which serves CUDA {driver_major}; install NVRTC \
+                         {driver_major} (`pip install nvidia-cuda-nvrtc-cu{driver_major}`) or a newer driver"
+                    );
+                    newer = newer.or(Some(CudaError::Library { library: nvrtc.library, reason }));
+                }
+                Err(CudaError::NoCompiler { tried: reason }) => tried.push(reason),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(newer.unwrap_or(CudaError::NoCompiler { tried: tried.join("; ") }))
+    }
+
+    fn load_one(name: &str) -> Result<Self, CudaError> {
+        let (name, library) = open(&[name.to_owned()]).map_err(|tried| CudaError::NoCompiler { tried })?;
         let refuse = |reason: String| CudaError::Library { library: name.clone(), reason };
         let table = CompilerTable::load(&library).map_err(refuse)?;
         let mut nvrtc =

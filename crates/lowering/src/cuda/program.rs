@@ -127,8 +127,9 @@ impl Session {
         Ok(())
     }
 
-    /// A state's copy, which is made and brought up to date where the step reads it. What the host has written last wins.
-    fn bring(&mut self, state: &State, read: bool) -> Result<(), CudaError> {
+    /// A state's copy, which is made and brought up to date where the step reads it; whether a copy is on its way. What the host has
+    /// written last wins.
+    fn bring(&mut self, state: &State, read: bool) -> Result<bool, CudaError> {
         let device = Arc::clone(&self.device);
         let resident = match self.residents.entry(state.id()) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -137,12 +138,13 @@ impl Session {
                 entry.insert(Resident { state: state.clone(), memory, version: None, ahead: false })
             }
         };
-        if read && resident.version != Some(state.version()) {
+        let old = read && resident.version != Some(state.version());
+        if old {
             device.note(device.driver.upload(&resident.memory, &resident.state.read(), &self.stream))?;
             resident.version = Some(state.version());
             resident.ahead = false;
         }
-        Ok(())
+        Ok(old)
     }
 }
 
@@ -305,7 +307,12 @@ impl Program {
     fn prepare(&self, session: &mut Session) -> Result<(), CudaError> {
         self.device.bind()?;
         session.reserve(self.memory.arena_bytes)?;
-        self.plan.states.iter().flatten().try_for_each(|used| session.bring(&used.state, used.read))
+        let mut copies = false;
+        for used in self.plan.states.iter().flatten() {
+            copies |= session.bring(&used.state, used.read)?;
+        }
+        // The host may write again at once; not every system has staged the values by now.
+        if copies { session.wait() } else { Ok(()) }
     }
 
     /// What each launch is given, as it now lies in memory.

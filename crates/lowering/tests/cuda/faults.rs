@@ -60,6 +60,14 @@ fn faults_of_driver_and_device_are_told() {
     assert_eq!(refused("init says no device", "init=100\n").expect("the emulator"), CudaError::NoDevice);
     let unknown = refused("unknown status", "init=80085\n").expect("the emulator").to_string();
     assert!(unknown.contains("cuInit returned 80085 (a status that this driver has no words for)"), "{unknown}");
+    let newer = refused("newer nvrtc", "version=12040\n").expect("the emulator").to_string();
+    assert!(
+        newer.ends_with(
+            "NVRTC 13.0 is newer than the driver, which serves CUDA 12; install NVRTC 12 (`pip install \
+        nvidia-cuda-nvrtc-cu12`) or a newer driver"
+        ),
+        "{newer}"
+    );
     let early = refused("early device", "capability=70\n").expect("the emulator").to_string();
     assert_eq!(early, "Emulated GPU has compute capability 7.0, NVRTC 13.0 compiles for 7.5 and newer");
 }

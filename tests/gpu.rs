@@ -1,0 +1,198 @@
+//! Training on a GPU as a user meets it: where there is none, and with the emulated one of `tests/emulator`, sound and with faults.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use store::Value;
+
+use crate::workplace::{DB, Workplace};
+
+const SMALL: &str = r#"
+name = "small"
+seeds = 1
+[dataset]
+train_images = 48
+test_images = 20
+validation_fraction = 0.25
+[train]
+epochs = 2
+batch_size = 16
+device = "cuda"
+"#;
+
+/// The emulated driver, built once; none, said aloud, where there is no C++ compiler.
+fn emulator() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let build = || {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/emulator").canonicalize().unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (library, own) = (folder.join("libemulated.so"), folder.join(format!("own-{}.so", std::process::id())));
+        let compiler = std::env::var("CXX").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "c++".to_owned());
+        let built = Command::new(&compiler)
+            .args(["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-o"])
+            .arg(&own)
+            .arg(sources.join("driver.cpp"))
+            .arg(format!("-DKERNEL_H=\"{}\"", sources.join("kernel.h").display()))
+            .arg("-ldl")
+            .output();
+        let Ok(built) = built else {
+            println!("SKIPPED: the emulated GPU: there is no C++ compiler ({compiler})");
+            return None;
+        };
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        std::fs::rename(own, &library).unwrap();
+        Some(library)
+    };
+    BUILT.get_or_init(build).as_deref()
+}
+
+/// The program with the emulated GPU, with these faults.
+fn with_gpu(place: &Workplace, faults: &str, line: &str) -> Option<crate::workplace::Finished> {
+    // A copy in the same folder, where compiled kernels are kept.
+    let kind = faults.replace(['\n', '='], "-");
+    let library = emulator()?.with_file_name(format!("lib{kind}{}.so", std::process::id()));
+    if !library.exists() {
+        std::fs::copy(emulator()?, &library).unwrap();
+        std::fs::write(format!("{}.faults", library.display()), faults).unwrap();
+    }
+    let mut command = place.command(line.split_whitespace());
+    command.env("PIPELINE_CUDA_DRIVER", &library).env("PIPELINE_NVRTC", &library);
+    Some(crate::workplace::Finished::of(command.output().unwrap(), line.to_owned()))
+}
+
+fn texts(place: &Workplace, sql: &str) -> Vec<String> {
+    place.rows(DB, sql).into_iter().map(|row| row[0].to_string()).collect()
+}
+
+fn reals(place: &Workplace, sql: &str) -> Vec<f64> {
+    let real = |row: Vec<Value>| match row[0] {
+        Value::Real(value) => value,
+        ref other => panic!("{other:?} is not a real number"),
+    };
+    place.rows(DB, sql).into_iter().map(real).collect()
+}
+
+#[test]
+fn without_a_gpu_cuda_is_refused_and_auto_takes_the_processor() {
+    let place = Workplace::with(SMALL);
+    let device = place.run("device --format json").exits(0).json();
+    assert_eq!((&device[0]["what"], &device[0]["state"]), (&"processor".into(), &"usable".into()));
+    assert_eq!((&device[1]["what"], &device[1]["state"]), (&"driver".into(), &"refused".into()));
+    assert!(device[1]["found"].as_str().unwrap().starts_with("no NVIDIA driver was found"), "{device}");
+    assert_eq!(device[2]["found"], "the processor");
+
+    let refused = place.run("sweep experiment.toml").exits(2);
+    assert!(refused.stderr.contains("train.device: no NVIDIA driver was found"), "{}", refused.stderr);
+    assert!(!place.path(DB).exists(), "nothing was written");
+    let refused = place.run("bench --device cuda --steps 1").exits(2);
+    assert!(refused.stderr.contains("--device: train.device: no NVIDIA driver"), "{}", refused.stderr);
+    let refused = place.run("sweep experiment.toml train.device=gpu").exits(2);
+    assert!(refused.stderr.contains("train.device") && refused.stderr.contains("cuda"), "{}", refused.stderr);
+
+    let sweep = place.run("sweep experiment.toml train.device=auto --no-report").exits(0);
+    assert!(!sweep.stderr.contains("GPU"), "{}", sweep.stderr);
+    assert_eq!(texts(&place, "SELECT DISTINCT device FROM claims"), ["cpu"]);
+}
+
+#[test]
+fn a_gpu_trains_the_same_trial() {
+    let place = Workplace::with(SMALL);
+    let Some(sweep) = with_gpu(&place, "", "sweep experiment.toml --no-report") else { return };
+    sweep.exits(0);
+    assert_eq!(
+        texts(&place, "SELECT DISTINCT device FROM claims"),
+        ["cuda: Emulated GPU (compute capability 8.0, driver CUDA 13.0, NVRTC 13.0)"]
+    );
+    place.run("evaluate 1").exits(0);
+    // It is the same trial on the processor, and so it is done.
+    let again = place.run("sweep experiment.toml train.device=cpu --no-report").exits(0);
+    assert!(again.stderr.contains("1 of 1 trials done (1 of them before)"), "{}", again.stderr);
+    place.run("sweep experiment.toml train.device=cpu --no-report --again").exits(0);
+    let of = |column: &str, run: i64| {
+        reals(&place, &format!("SELECT {column} FROM epochs WHERE run_id = {run} ORDER BY epoch"))
+    };
+    for column in ["train_loss", "train_penalty", "validation_loss"] {
+        let (gpu, cpu) = (of(column, 1), of(column, 2));
+        assert_eq!(gpu.len(), 2);
+        for (gpu, cpu) in gpu.into_iter().zip(cpu) {
+            assert!((gpu - cpu).abs() <= 1e-5 * cpu.abs(), "{column}: {gpu} on the GPU, {cpu} on the processor");
+        }
+    }
+    let loss = reals(&place, "SELECT loss FROM evaluations WHERE split = 'test' ORDER BY run_id");
+    assert!((loss[0] - loss[1]).abs() <= 1e-5 * loss[1], "{loss:?}");
+}
+
+#[test]
+fn what_a_gpu_began_the_processor_goes_on_with() {
+    let place = Workplace::with(&SMALL.replace("epochs = 2", "epochs = 60"));
+    let Some(library) = emulator() else { return };
+    let mut command = place.command(["sweep", "experiment.toml", "--no-report"]);
+    let mut sweep = command.env("PIPELINE_CUDA_DRIVER", library).env("PIPELINE_NVRTC", library).spawn().unwrap();
+    place.wait_for(DB, "SELECT count(*) FROM epochs", 1, &mut sweep);
+    Command::new("kill").args(["-INT", &sweep.id().to_string()]).status().unwrap();
+    assert_eq!(sweep.wait().unwrap().code(), Some(130));
+    let done = place.count(DB, "SELECT count(*) FROM epochs");
+    assert!((1..60).contains(&done), "{done} epochs");
+    place.run("sweep experiment.toml train.device=cpu --no-report").exits(0);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM epochs"), 60, "one run with both");
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 1);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM claims WHERE device = 'cpu' AND from_epoch > 0"), 1);
+}
+
+#[test]
+fn a_gpu_that_is_lost_ends_the_sweep_or_leaves_it_to_the_processor() {
+    let toml = SMALL.replace("seeds = 1", "seeds = 3");
+    let place = Workplace::with(&toml);
+    let Some(sweep) = with_gpu(&place, "lose_after=100\n", "sweep experiment.toml --no-report --jobs 1") else {
+        return;
+    };
+    let sweep = sweep.exits(3);
+    assert!(sweep.stderr.contains("the GPU was lost to this process"), "{}", sweep.stderr);
+    assert!(sweep.stderr.contains("train.device: the GPU was lost: "), "{}", sweep.stderr);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE failure_kind = 'device'"), 1);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM claims"), 1, "the others are left for another time");
+    let auto = "sweep experiment.toml train.device=auto --no-report --jobs 1 --retry-failed";
+    with_gpu(&place, "lose_after=100\n", auto).unwrap().exits(3);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE status = 'done'"), 2);
+    assert_eq!(place.count(DB, "SELECT count(DISTINCT device) FROM claims"), 2, "they went on on the processor");
+    place.run("sweep experiment.toml train.device=cpu --no-report --retry-failed").exits(0);
+}
+
+#[test]
+fn a_gpu_without_room_is_told_and_one_that_is_refused_too() {
+    let place = Workplace::with(SMALL);
+    let Some(sweep) = with_gpu(&place, "memory_bytes=700000\n", "sweep experiment.toml --no-report") else { return };
+    let sweep = sweep.exits(3);
+    assert!(
+        sweep.stderr.contains("out of GPU memory") && sweep.stderr.contains("train.batch_size"),
+        "{}",
+        sweep.stderr
+    );
+    assert_eq!(texts(&place, "SELECT failure_kind FROM runs"), ["device"]);
+
+    let old = with_gpu(&place, "version=11080\n", "sweep experiment.toml --no-report --again").unwrap().exits(2);
+    assert!(old.stderr.contains("serves CUDA 11.8, needed is 12.0 or newer"), "{}", old.stderr);
+    let auto = "sweep experiment.toml train.device=auto --no-report --retry-failed";
+    let auto = with_gpu(&place, "version=11080\n", auto).unwrap().exits(0);
+    assert!(auto.stderr.contains("the GPU is not used: the NVIDIA driver serves CUDA 11.8"), "{}", auto.stderr);
+    let device = with_gpu(&place, "version=11080\n", "device --format json").unwrap().exits(0).json();
+    assert_eq!(device[1]["state"], "refused", "{device}");
+}
+
+#[test]
+fn bench_measures_a_gpu() {
+    let place = Workplace::new();
+    let line = "bench --device cuda --batch 2 --steps 2 --kernels --format json";
+    let Some(bench) = with_gpu(&place, "", line) else { return };
+    let bench = bench.exits(0);
+    let text = bench.text();
+    assert!(
+        text.contains("\"device\": \"cuda: Emulated GPU") || text.contains("\"device\":\"cuda: Emulated GPU"),
+        "{text}"
+    );
+    assert!(text.contains("convolution dw"), "{text}");
+}
