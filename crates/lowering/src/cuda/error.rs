@@ -104,7 +104,7 @@ pub enum CudaError {
         elements: usize,
     },
     /// The device is gone for this process.
-    #[error("the GPU was lost: {0}; what was saved stays, and the same command goes on from there")]
+    #[error("the GPU was lost: {0}")]
     Lost(Failure),
     /// It was lost before.
     #[error("the GPU was lost earlier in this process")]

@@ -94,10 +94,10 @@ fn open(names: &[String]) -> Result<(String, Library), String> {
         #[expect(unsafe_code, reason = "a library loaded at run time")]
         match unsafe { Library::new(name) } {
             Ok(library) => return Ok((name.clone(), library)),
-            Err(error) => tried.push(match error.to_string() {
-                message if message.contains(name.as_str()) => message,
-                message => format!("{name}: {message}"),
-            }),
+            Err(error) => {
+                let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                tried.push(if reason.contains(name.as_str()) { reason } else { format!("{name}: {reason}") });
+            }
         }
     }
     Err(tried.join("; "))

@@ -39,6 +39,10 @@ fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT
         .get_or_init(|| {
+            // It switches threads of a block as glibc does.
+            if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+                return None;
+            }
             let library = folder().join("libemulated.so");
             let header = format!("-DKERNEL_H=\"{}\"", sources().join("kernel.h").display());
             shared_library(&sources().join("driver.cpp"), &library, &[header]).map(|()| library)
@@ -55,7 +59,10 @@ fn only(library: &Path) -> Libraries {
 pub fn libraries(what: &str) -> Option<Libraries> {
     let library = built();
     if library.is_none() {
-        println!("SKIPPED: {what}: there is no C++ compiler ({}) to compile kernels for the host", compiler());
+        println!(
+            "SKIPPED: {what}: there is no C++ compiler ({}) to compile kernels for the host, or no glibc",
+            compiler()
+        );
     }
     library.map(only)
 }

@@ -1,7 +1,5 @@
 //! Whole networks over many steps: against PyTorch's traces, against the reference, and against themselves.
 
-use std::cell::Cell;
-
 use graph::{Network, State, step::Variables};
 use lowering::cuda::{Device, program};
 use plan::{Architecture, Model, Normalization, Optimizer, Stem, Train};
@@ -34,10 +32,16 @@ fn tiny_alexnet(normalization: Normalization) -> (Model, [usize; 3], Train) {
         dropout: Some(0.3),
         ..Model::default()
     };
+    // A bias before a batch normalization has the gradient 0 but for rounding, which Adam would blow up to whole steps.
+    let (optimizer, nesterov) = match normalization {
+        Normalization::Batch => (Optimizer::Sgd, true),
+        _ => (Optimizer::Adamw, false),
+    };
     let train = Train {
         batch_size: 3,
-        learning_rate: 0.002,
-        optimizer: Optimizer::Adamw,
+        learning_rate: if nesterov { 0.01 } else { 0.002 },
+        optimizer,
+        nesterov,
         gradient_clip: Some(0.7),
         average_decay: Some(0.9),
         ..Train::default()
@@ -126,17 +130,14 @@ fn lenet5_runs_agree_with_pytorch() {
 
 #[test]
 fn alexnet_runs_agree_with_pytorch() {
-    let Some(device) = device("AlexNet against PyTorch") else { return };
-    // The emulator is slow: one network of each kind is enough there, all of them on hardware.
-    let seen = Cell::new(0);
-    let gpu = &mut Gpu::new(&device);
-    for (name, shares) in traces::check("alexnet_trace.safetensors", gpu, |_| {
-        seen.set(seen.get() + 1);
-        on_hardware() || seen.get() <= 2
-    }) {
-        println!("{name}: {shares:?}");
+    if !on_hardware() {
+        println!("SKIPPED: AlexNet's traces: too slow for the emulator; they run with PIPELINE_GPU_TESTS on a GPU");
+        return;
     }
-    assert!(seen.get() >= 9, "{} cases", seen.get());
+    let Some(device) = device("AlexNet against PyTorch") else { return };
+    let shares = traces::check("alexnet_trace.safetensors", &mut Gpu::new(&device), |_| true);
+    assert_eq!(shares.len(), 9);
+    println!("{shares:?}");
 }
 
 #[test]
