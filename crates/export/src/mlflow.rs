@@ -47,11 +47,17 @@ fn address(folder: &Path) -> String {
     out
 }
 
-/// Names that MLflow takes: letters, digits, `_`, `-`, `.`, space, `:` and `/`; the last makes folders, here as in MLflow.
+/// Names of measures that MLflow takes: letters, digits, `_`, `-`, `.`, space, `:` and `/`; the last makes folders, here as in
+/// MLflow.
 fn name(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-./: ".contains(c) { c } else { '_' };
     let name: String = text.chars().map(plain).collect();
     name.split('/').map(|part| if part.trim_matches('.').is_empty() { "_" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+/// As [`name`], without folders: one key must not be the folder of another.
+fn plain_name(text: &str) -> String {
+    name(&text.replace('/', "_"))
 }
 
 /// Writes an experiment and its runs into the file store `folder`, for `mlflow ui --backend-store-uri folder`. Numbers of
@@ -81,7 +87,7 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
         for (key, value) in &run.settings {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let text: String = text.chars().take(LONGEST_PARAMETER).collect();
-            write_whole(&place.join("params").join(name(key)), text.as_bytes())?;
+            write_whole(&place.join("params").join(plain_name(key)), text.as_bytes())?;
         }
         let mut measures: Vec<&str> = run.points.iter().map(|point| point.measure.as_str()).collect();
         measures.sort_unstable();
@@ -98,7 +104,7 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
         let own = [("mlflow.runName", &run.name), ("mlflow.source.name", &"pipeline".to_owned())]
             .map(|(k, v)| (k.to_owned(), v.clone()));
         for (key, value) in run.notes.iter().chain(&own) {
-            write_whole(&place.join("tags").join(name(key)), value.as_bytes())?;
+            write_whole(&place.join("tags").join(plain_name(key)), value.as_bytes())?;
         }
         // RunStatus of MLflow's protocol.
         let status = match run.status {
