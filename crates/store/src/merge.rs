@@ -15,6 +15,8 @@ use crate::{RunId, Store, StoreError, Value};
 
 /// Tables whose rows are matched by more than a number; all others follow their run or their experiment.
 const MATCHED: [&str; 5] = ["experiments", "trials", "experiment_trials", "assignments", "runs"];
+/// Tables of what a run came to, and of who made it.
+const CHILDREN: [&str; 3] = ["claims", "epochs", "evaluations"];
 /// What people wrote about runs: joined where the run is here already.
 const MARKS: [&str; 2] = ["run_tags", "run_notes"];
 /// Columns that say when or how fast, in which two runs of one trial differ though they came to the same.
@@ -190,6 +192,9 @@ async fn snapshot(connection: &mut SqliteConnection, only: Option<&[&str]>) -> R
         tables.insert(name, Rows { columns, rows });
     }
     transaction.commit().await?;
+    if let Some(missing) = MATCHED.iter().chain(&CHILDREN).find(|name| !tables.contains_key(**name)) {
+        return Err(StoreError::Query(format!("the other database is damaged: it has no table {missing}")).into());
+    }
     Ok(tables)
 }
 
@@ -517,7 +522,7 @@ async fn put_run(
     let marks: Vec<String> = (1..=fields.len()).map(|index| format!("?{index}")).collect();
     let sql = match place {
         Some(run) => {
-            for table in ["claims", "epochs", "evaluations"] {
+            for table in CHILDREN {
                 sqlx::query(AssertSqlSafe(format!("DELETE FROM {table} WHERE run_id = ?1")))
                     .bind(run)
                     .execute(&mut *connection)

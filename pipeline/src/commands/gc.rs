@@ -95,10 +95,12 @@ fn is_stale(path: &Path) -> bool {
 /// Lists what may go, and removes it if told to.
 pub fn run(gc: &Gc, global: &Global) -> anyhow::Result<Exit> {
     let store = Store::open_read_only(&global.db)?;
+    // Folders before rows: a run is in the database before it has a folder, so none that is just starting is taken for lost.
+    let folders = files(&runs_folder(&global.db));
     let runs: HashMap<String, RunFiles> =
         store.run_files()?.into_iter().map(|run| (run.run.to_string(), run)).collect();
     let mut found: Vec<(PathBuf, u64, &str)> = Vec::new();
-    for (path, name, bytes) in files(&runs_folder(&global.db)) {
+    for (path, name, bytes) in folders {
         match runs.get(&name) {
             Some(run) => {
                 for (path, file, bytes) in files(&run_folder(&global.db, run.run)) {
