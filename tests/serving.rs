@@ -151,6 +151,8 @@ fn curves_grow_while_a_sweep_runs() {
     let second = server.get("/experiment/1?part");
     assert!(points(&second.body) > points(&first.body), "the curve has grown");
     assert!(second.body.contains("class=\"running\""), "{}", second.body);
+    let report = server.get("/experiment/1/report");
+    assert!(report.status == 404 && report.body.contains("No report yet"), "{}", report.body);
     sweep.kill().unwrap();
     sweep.wait().unwrap();
 }

@@ -19,6 +19,8 @@ pub struct Response {
     status: u16,
     kind: &'static str,
     policy: &'static str,
+    /// Seconds after which a browser asks again by itself.
+    again_s: Option<u32>,
     body: Vec<u8>,
 }
 
@@ -30,22 +32,24 @@ const WHOLE: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src '
 impl Response {
     /// A page of this server.
     pub fn page(status: u16, body: String) -> Self {
-        Self { status, kind: "text/html; charset=utf-8", policy: OWN, body: body.into_bytes() }
+        Self { status, kind: "text/html; charset=utf-8", policy: OWN, again_s: None, body: body.into_bytes() }
     }
 
-    /// A report.
-    pub fn report(body: String) -> Self {
-        Self { status: 200, kind: "text/html; charset=utf-8", policy: WHOLE, body: body.into_bytes() }
+    /// A report; one that grows is asked for again after a while.
+    pub fn report(body: String, grows: bool) -> Self {
+        let again_s = grows.then_some(20);
+        Self { status: 200, kind: "text/html; charset=utf-8", policy: WHOLE, again_s, body: body.into_bytes() }
     }
 
     /// A file that pages need.
     pub fn file(kind: &'static str, body: &str) -> Self {
-        Self { status: 200, kind, policy: OWN, body: body.into() }
+        Self { status: 200, kind, policy: OWN, again_s: None, body: body.into() }
     }
 
     /// A line of text.
     pub fn text(status: u16, line: &str) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", policy: OWN, body: format!("{line}\n").into_bytes() }
+        let body = format!("{line}\n").into_bytes();
+        Self { status, kind: "text/plain; charset=utf-8", policy: OWN, again_s: None, body }
     }
 
     fn send(&self, mut stream: &TcpStream, with_body: bool) -> std::io::Result<()> {
@@ -60,11 +64,12 @@ impl Response {
         let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nContent-Security-Policy: {}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
-             Cross-Origin-Resource-Policy: same-origin\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n",
+             Cross-Origin-Resource-Policy: same-origin\r\nAllow: GET, HEAD\r\n{}Connection: close\r\n\r\n",
             self.status,
             self.kind,
             self.body.len(),
-            self.policy
+            self.policy,
+            self.again_s.map_or_else(String::new, |seconds| format!("Refresh: {seconds}\r\n"))
         );
         stream.write_all(head.as_bytes())?;
         if with_body {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context;
-use store::Store;
+use store::{Store, Value};
 
 pub use http::Response;
 
@@ -81,20 +81,22 @@ pub fn serve(host: IpAddr, port: u16, global: &Global) -> anyhow::Result<()> {
 }
 
 impl Site {
-    /// The report of an experiment, made anew when something was recorded since.
-    fn report(&self, id: i64, name: &str) -> anyhow::Result<String> {
-        let sql = "SELECT count(*), coalesce(sum(status = 'done'), 0), \
+    /// The report of an experiment, made anew when something was recorded since, and whether a run is running.
+    fn report(&self, id: i64, name: &str) -> anyhow::Result<(String, bool)> {
+        let sql = "SELECT coalesce(sum(status = 'running'), 0), count(*), coalesce(sum(status = 'done'), 0), \
                    (SELECT count(*) FROM epochs), coalesce(max(finished_ms), 0) FROM runs";
-        let state = format!("{:?}", self.store.query(sql, &[])?.rows);
+        let rows = self.store.query(sql, &[])?.rows;
+        let grows = rows.first().is_some_and(|row| row[0] != Value::Integer(0));
+        let state = format!("{rows:?}");
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, _, page)) = reports.iter().find(|(known, of, _)| *known == id && *of == state) {
-            return Ok(page.clone());
+            return Ok((page.clone(), grows));
         }
         let out = self.scratch.join(id.to_string());
         let written = crate::commands::report::make(&self.store, &[name.to_owned()], &out, &self.global)?;
         let page = std::fs::read_to_string(&written.html)?;
         reports.retain(|(known, _, _)| *known != id);
         reports.push((id, state, page.clone()));
-        Ok(page)
+        Ok((page, grows))
     }
 }

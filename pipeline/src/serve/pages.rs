@@ -42,12 +42,16 @@ pub fn answer(site: &Site, path: &str, is_part: bool) -> Response {
         ["live.js"] => return Response::file("text/javascript; charset=utf-8", SCRIPT),
         ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id)),
         ["experiment", id, "report"] => {
-            let report = number(id).map_or(Ok(None), |id| {
-                let Some(name) = name_of(site, id)? else { return Ok(None) };
-                Ok(Some(site.report(id, &name)?))
-            });
-            return match report {
-                Ok(Some(page)) => Response::report(page),
+            let name = number(id).map_or(Ok(None), |id| Ok(name_of(site, id)?.map(|name| (id, name))));
+            return match name {
+                Ok(Some((id, name))) => match site.report(id, &name) {
+                    Ok((page, grows)) => Response::report(page, grows),
+                    // Mostly because no run is done yet.
+                    Err(error) => {
+                        let body = format!("<h1>No report yet</h1><p>{}</p>", escaped(&error.to_string()));
+                        Response::page(404, whole("No report yet", &body))
+                    }
+                },
                 Ok(None) => Response::text(404, "there is nothing here"),
                 Err(error) => failed(&error),
             };
