@@ -1,7 +1,7 @@
 //! An experiment as a study of Optuna: a SQLite file that its `RDBStorage` and optuna-dashboard open.
 //!
-//! Source: `optuna/storages/_rdb/models.py`; the tables are those of schema version 12 (Alembic `v3.2.0.a`), which Optuna 3.2 to
-//! 5.0 read as they are.
+//! Source: `optuna/storages/_rdb/models.py`; the tables are those of schema version 12 (Alembic `v3.2.0.a`), which is the
+//! newest one still in Optuna 5.0.
 
 use std::collections::BTreeMap;
 use std::path::Path;
