@@ -6,6 +6,8 @@
 pub struct Progress {
     /// Mean over the seeds after each epoch that all seeds have come to, the first epoch first.
     pub values: Vec<f64>,
+    /// Epochs that the seed which is ahead has come to; at least as many as there are values.
+    pub ahead: usize,
 }
 
 /// Numbers of epochs at which asynchronous successive halving compares: the first, then each `reduction` times the one before, below
@@ -26,7 +28,7 @@ pub enum Verdict {
         rung: u32,
         /// What it came to there.
         value: f64,
-        /// The worst value that goes on now; none goes on where there are too few.
+        /// The worst value that goes on now; not known where it was left before.
         threshold: Option<f64>,
         /// Configurations that came to the rung.
         competitors: usize,
@@ -34,8 +36,8 @@ pub enum Verdict {
 }
 
 /// Asynchronous successive halving (Li et al. 2020, "A system for massively parallel hyperparameter tuning", algorithm 2): of the n
-/// configurations that came to a rung the best ⌊n/η⌋ go on to the next one. One verdict for each configuration; equal values rank by
-/// their order.
+/// configurations that came to a rung the best ⌊n/η⌋, and always the best one, go on to the next one. One verdict for each configuration;
+/// equal values rank by their order.
 pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Until(rungs[0]); configurations.len()];
     for pair in rungs.windows(2) {
@@ -44,11 +46,11 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
         let mut reached: Vec<(f64, usize)> =
             (0..configurations.len()).filter_map(|index| Some((value(index)?, index))).collect();
         reached.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let best = reached.len() / reduction as usize;
-        let threshold = best.checked_sub(1).map(|last| reached[last].0);
+        let best = (reached.len() / reduction as usize).max(1);
+        let threshold = reached.get(best - 1).map(|(value, _)| *value);
         for (rank, &(value, index)) in reached.iter().enumerate() {
             // One that has gone on already stays on its way, whoever overtakes it since.
-            let gone_on = configurations[index].values.len() > rung as usize;
+            let gone_on = configurations[index].ahead > rung as usize;
             verdicts[index] = if rank < best || gone_on {
                 Verdict::Until(next)
             } else {
@@ -108,7 +110,7 @@ mod tests {
     use super::*;
 
     fn at(values: &[f64]) -> Progress {
-        Progress { values: values.to_vec() }
+        Progress { values: values.to_vec(), ahead: values.len() }
     }
 
     #[test]
@@ -133,11 +135,7 @@ mod tests {
         field[5] = at(&[0.1]);
         let verdict = verdicts(&field, &rungs, 3);
         assert_eq!(verdict[5], Verdict::Until(3));
-        assert_eq!(
-            verdict[1],
-            Verdict::Pause { rung: 3, value: 0.18, threshold: None, competitors: 1 },
-            "alone on its rung"
-        );
+        assert_eq!(verdict[1], Verdict::Until(9), "the best on its rung, if alone");
         assert_eq!(verdict[4], Verdict::Pause { rung: 1, value: 0.3, threshold: Some(0.2), competitors: 6 });
         field[5] = at(&[0.1, 0.1]);
         assert_eq!(verdicts(&field, &rungs, 3)[5], Verdict::Until(3), "on its way");
@@ -158,6 +156,7 @@ mod tests {
             });
             let Some((epochs, Reverse(index))) = next.max() else { break };
             field[index].values.resize(epochs as usize, ((index * 11 + 5) % 27) as f64);
+            field[index].ahead = epochs as usize;
         }
         let lengths: Vec<usize> = field.iter().map(|progress| progress.values.len()).collect();
         assert_eq!(lengths[2], 27, "the best is done");

@@ -3,9 +3,10 @@
 //! [`drain`] knows neither databases nor networks: a [`Queue`] hands out jobs and runs them. Workers are threads of this
 //! process; other processes may drain the same queue.
 //!
-//! [`tpe`] chooses what to try next, [`halving`] what to leave; they know numbers only.
+//! [`tpe`] chooses what to try next, [`pruning`] what to leave; they know numbers only.
 
 pub mod halving;
+pub mod pruning;
 pub mod tpe;
 
 use std::{
@@ -27,6 +28,8 @@ pub enum Ended {
     Failed,
     /// By a stop; it can be taken up again.
     Interrupted,
+    /// Because others go first; the queue may hand it out again.
+    Paused,
 }
 
 /// Answer to a worker that asks for a job.
@@ -34,7 +37,7 @@ pub enum Ended {
 pub enum Claim<J> {
     /// Take this one.
     Job(J),
-    /// Nothing now, but another process may give one up: ask again.
+    /// Nothing now, but a worker may give one up, or what one comes to may make room for another: ask again.
     Wait,
     /// Nothing, and nothing to wait for.
     Empty,
@@ -77,8 +80,8 @@ pub struct Tally {
     pub interrupted: usize,
 }
 
-/// Time between two questions of a worker that waits for other processes.
-const WAIT: Duration = Duration::from_millis(200);
+/// Time between two questions of a worker that waits for others.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// What a panic says.
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -116,6 +119,7 @@ pub fn drain<Q: Queue>(queue: &Q, workers: usize, stop: &(dyn Fn() -> bool + Syn
                 Ended::Done => tally.done += 1,
                 Ended::Failed => tally.failed += 1,
                 Ended::Interrupted => tally.interrupted += 1,
+                Ended::Paused => {}
             }
         }
         Ok(())
