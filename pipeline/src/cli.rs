@@ -119,6 +119,9 @@ pub enum Command {
         /// Run failed trials once more
         #[arg(long)]
         retry_failed: bool,
+        /// Train what a pruner left to its end
+        #[arg(long)]
+        resume_pruned: bool,
         /// No report at the end
         #[arg(long)]
         no_report: bool,
@@ -127,6 +130,8 @@ pub enum Command {
     },
     /// Evaluate a run's final weights on a split of its own or another data set
     Evaluate(Evaluate),
+    /// Train a run again and name the first epoch that differs from its record, or say that none does
+    Verify(Verify),
     /// Say what image files show: the most probable classes
     Predict(Predict),
     /// Write a run's network for other programs (safetensors, ONNX, a card that describes it), or an experiment's records for
@@ -310,6 +315,25 @@ pub struct Evaluate {
     #[command(flatten)]
     pub rows: Rows,
     /// Threads [default: one per core]
+    #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+}
+
+/// Train a run again and compare.
+#[derive(Clone, Debug, Args)]
+pub struct Verify {
+    /// Number of the run (`pipeline query trials`), whatever became of it
+    pub run: i64,
+    /// Start from its last checkpoint instead of from the beginning: replays a divergence quickly
+    #[arg(long)]
+    pub from_checkpoint: bool,
+    /// Where its data or initial weights are now: dataset.path=FOLDER, train.initial_weights=FILE
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// How differences are printed.
+    #[command(flatten)]
+    pub rows: Rows,
+    /// Threads; the result does not depend on them [default: one per core]
     #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub threads: usize,
 }

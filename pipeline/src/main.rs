@@ -1,5 +1,6 @@
 //! The command line of `pipeline`: one file per subcommand in [`commands`], no logic of its own.
 
+mod adaptive;
 mod cli;
 mod commands;
 mod data;
@@ -8,7 +9,9 @@ mod output;
 mod progress;
 mod provenance;
 mod public;
+mod queue;
 mod runner;
+mod searching;
 mod serve;
 mod subject;
 mod trained;

@@ -1,5 +1,7 @@
 //! By what, where and with what results are made.
 
+use std::path::Path;
+
 use store::Provenance;
 
 /// Name of the processor, as the system gives it.
@@ -57,6 +59,30 @@ pub fn of_run(config: &str, device: &train::Device, threads: usize, data_fingerp
     }
 }
 
+/// Name of this process among all that may work on one database, past ones included: its number, when it began and, where the system
+/// tells, by whose count of processes.
+pub fn process(started_ms: i64) -> String {
+    format!("{}-{started_ms}-{}", std::process::id(), processes().unwrap_or_default())
+}
+
+/// Which boot and which space of process numbers this process lives in.
+fn processes() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned();
+    let digits: String = space.chars().filter(char::is_ascii_digit).collect();
+    Some(format!("{}{digits}", boot.split('-').next()?))
+}
+
+/// Whether a worker's process has ended for certain, and not only gives no sign of life: it was one of this boot's and no longer is.
+pub fn is_gone(worker: &str) -> bool {
+    let mut parts = worker.split('-');
+    let (number, place) = (parts.next(), parts.nth(1));
+    match (number.and_then(|number| number.parse::<u32>().ok()), place, processes()) {
+        (Some(number), Some(place), Some(here)) => place == here && !Path::new(&format!("/proc/{number}")).exists(),
+        _ => false,
+    }
+}
+
 /// Largest resident memory of this process so far, in bytes; 0 where the system does not tell.
 pub fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -68,6 +94,20 @@ pub fn peak_memory_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_told_from_one_that_has_not() {
+        let own = format!("{}-0", process(1));
+        assert!(!is_gone(&own), "{own}");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let number = child.id();
+        child.wait().unwrap();
+        let other = own.replacen(&std::process::id().to_string(), &number.to_string(), 1);
+        assert_eq!(is_gone(&other), processes().is_some(), "{other}");
+        for unknown in ["", "worker", "7-1-0", "999999999-1-elsewhere-0"] {
+            assert!(!is_gone(unknown), "{unknown}");
+        }
+    }
 
     #[test]
     fn quoted_words_come_back() {

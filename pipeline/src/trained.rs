@@ -27,13 +27,23 @@ pub struct Run {
     pub fingerprint: String,
     /// Its final weights.
     pub weights: PathBuf,
+    /// Where it stands.
+    pub status: String,
     /// Experiment file and overrides of the command line that trained it.
     config: String,
 }
 
 impl Run {
-    /// A run by its number.
+    /// A run that is done, by its number.
     pub fn find(store: &Store, id: i64, db: &Path) -> anyhow::Result<Self> {
+        let run = Self::any(store, id, db)?;
+        let status = &run.status;
+        anyhow::ensure!(status == "done", "run {id} is {status}: only a run that is done has final weights");
+        Ok(run)
+    }
+
+    /// A run by its number, whatever became of it; its weights are there only if it is done.
+    pub fn any(store: &Store, id: i64, db: &Path) -> anyhow::Result<Self> {
         let sql = "SELECT e.name, p.label, t.canonical, e.file, e.config_toml, t.data_fingerprint, r.checkpoint, r.status, \
                    (SELECT c.config FROM claims AS c WHERE c.run_id = r.run_id ORDER BY c.claim DESC LIMIT 1) \
                    FROM runs AS r JOIN trials AS t ON t.identity = r.identity \
@@ -46,11 +56,11 @@ impl Run {
         let [experiment, label, canonical, file, toml, fingerprint, checkpoint, status, config] =
             <[String; 9]>::try_from(row.iter().map(ToString::to_string).collect::<Vec<_>>())
                 .expect("nine columns were asked for");
-        anyhow::ensure!(status == "done", "run {id} is {status}: only a run that is done has final weights");
         // The recorded path is relative to the folder that it was trained from; the weights move with the database.
         let beside = runner::run_folder(db, RunId(id)).join("weights.safetensors");
         let weights = if beside.exists() { beside } else { checkpoint.into() };
-        Ok(Self { id, experiment, label, canonical, file: file.into(), toml, fingerprint, weights, config })
+        let file = file.into();
+        Ok(Self { id, experiment, label, canonical, file, toml, fingerprint, weights, status, config })
     }
 
     /// Its settings, from the canonical form, with overrides; the path of its data as it was when it was trained.
@@ -68,6 +78,37 @@ impl Run {
         all.extend(overrides.iter().cloned());
         let experiment = Experiment::parse("", &self.file, &all)?;
         experiment.trials().into_iter().next().map(|trial| trial.settings).context("the overrides leave no trial")
+    }
+
+    /// Its trial, to be trained again: the path of its data and of its initial weights, which are no part of it, from overrides, else as
+    /// they were.
+    pub fn trial(&self, overrides: &[String]) -> anyhow::Result<plan::Trial> {
+        let document: serde_json::Value = serde_json::from_str(&self.canonical)?;
+        let seed = document["seed"].as_u64().context("a trial's canonical form has a seed")?;
+        let (weights, data): (Vec<String>, Vec<String>) =
+            overrides.iter().cloned().partition(|text| text.starts_with("train.initial_weights="));
+        if let Some(other) = data.iter().find(|text| !text.starts_with("dataset.path=")) {
+            anyhow::bail!(
+                "{other}: only dataset.path and train.initial_weights may be given: anything else would be another trial"
+            );
+        }
+        let mut settings = self.canonical_settings()?;
+        settings.dataset.path = self.settings(&data)?.dataset.path;
+        let mut trial =
+            plan::Trial { variant: None, seed, settings, assignments: Vec::new(), initial_weights_hash: None };
+        if trial.settings.train.initial_weights.is_some() {
+            let words = provenance::split(&self.config).into_iter().chain(weights);
+            let path = words.filter_map(|word| Some(word.strip_prefix("train.initial_weights=")?.to_owned())).last();
+            let written = || {
+                let trials = Experiment::parse(&self.toml, &self.file, &[]).ok()?.trials();
+                trials.into_iter().find_map(|trial| trial.settings.train.initial_weights)
+            };
+            let path = path.map(PathBuf::from).or_else(written);
+            trial.settings.train.initial_weights =
+                Some(path.context("where are its initial weights? give train.initial_weights=FILE")?);
+            ::train::note_initial_weights(&mut trial)?;
+        }
+        Ok(trial)
     }
 
     /// Its settings as the canonical form has them, without the path of its data.

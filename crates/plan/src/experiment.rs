@@ -8,9 +8,10 @@ use serde_json::Value as Json;
 use crate::document::{self, Entry, Node, Place, Table, Value, quoted};
 use crate::overrides::{self, OverrideError, SECTIONS};
 use crate::search::{SweepError, SweepNodes, overlap};
-use crate::space::Sampler;
+use crate::searching::Search;
+use crate::space::{ParameterNodes, Sampler};
 use crate::trial::canonical_text;
-use crate::{Location, PlanError, Settings, Sweep, Trial, Violation, deserialize, suggest};
+use crate::{Location, PlanError, Policy, Settings, Sweep, Trial, Violation, deserialize, suggest};
 
 /// Most trials of one experiment.
 pub const MAX_TRIALS: usize = 100_000;
@@ -35,6 +36,10 @@ pub struct Experiment {
     pub sweep: Sweep,
     /// `[sweep.sampler]`.
     pub sampler: Option<Sampler>,
+    /// The other keys of `[sweep]`: how it is run.
+    pub policy: Policy,
+    /// Searches that decide configurations while the sweep runs: one for each variant with `kind = "tpe"`, none otherwise.
+    pub searches: Vec<Search>,
     configurations: Vec<Configuration>,
 }
 
@@ -51,7 +56,7 @@ pub struct Variant {
 
 /// A trial without its seed.
 #[derive(Clone, Debug)]
-struct Configuration {
+pub(crate) struct Configuration {
     variant: Option<String>,
     settings: Settings,
     assignments: Vec<(String, Json)>,
@@ -105,7 +110,14 @@ impl Experiment {
 }
 
 impl Configuration {
-    fn trials(&self, seeds: &[u64]) -> Vec<Trial> {
+    /// With resolved settings; `keys` are those that are varied.
+    pub(crate) fn new<'a>(variant: Option<String>, settings: Settings, keys: impl Iterator<Item = &'a str>) -> Self {
+        let path = |key: &str| key.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let assignments = keys.map(|key| (key.to_owned(), assigned(&settings, &path(key)))).collect();
+        Self { variant, settings, assignments }
+    }
+
+    pub(crate) fn trials(&self, seeds: &[u64]) -> Vec<Trial> {
         let trial = |seed: &u64| Trial {
             variant: self.variant.clone(),
             seed: *seed,
@@ -174,8 +186,10 @@ impl FileReader {
         self.check_axes(&sweep, "")?;
         let mut branches = self.branches(root, &base, &sweep)?;
         self.check_spaces(root, sampler.as_ref(), &branches)?;
+        let mut spaces = Vec::new();
         if let Some(sampler) = &sampler {
             for branch in &mut branches {
+                spaces.push(branch.sweep.space.clone());
                 branch.sweep = std::mem::take(&mut branch.sweep).drawn(sampler);
             }
         }
@@ -189,6 +203,8 @@ impl FileReader {
             variants: Vec::new(),
             sweep: sweep.public(),
             sampler,
+            policy: Policy::default(),
+            searches: Vec::new(),
             configurations: Vec::new(),
         };
         let mut seen = HashMap::new();
@@ -203,6 +219,14 @@ impl FileReader {
             }
             self.configurations(branch, &base, &mut experiment.configurations, &mut seen)?;
         }
+        if experiment.is_searching() {
+            for (branch, space) in branches.iter().zip(spaces) {
+                experiment.searches.push(self.search(branch, &base, space)?);
+            }
+        }
+        let settings = experiment.configurations.iter().map(|configuration| &configuration.settings);
+        experiment.policy = self.policy(root, settings.clone())?;
+        self.check_searches(root, &experiment, settings)?;
         Ok(experiment)
     }
 
@@ -400,27 +424,7 @@ impl FileReader {
     ) -> Result<(), PlanError> {
         for position in 0..branch.sweep.combinations().unwrap_or(0) {
             let combination = branch.sweep.combination(position);
-            let mut table = branch.merged.clone();
-            for (axis, index) in &combination {
-                let value = &axis.values[*index];
-                table.set(&axis.path, value.clone()).map_err(|at| {
-                    let message = format!("cannot be set, because `{}` is not a table", document::dotted(&at));
-                    self.fail(Some(axis.place), &axis.written, message)
-                })?;
-            }
-            let of_trial = |key: String, place: Option<Place>, message: String| {
-                self.trial_error(branch, base, &combination, &key, place, message)
-            };
-            let settings: Settings = deserialize::read_table(&table)
-                .map_err(|error| of_trial(error.path.join("."), error.place, error.message()))?;
-            settings
-                .validate()
-                .map_err(|Violation { key, message }| of_trial(key.clone(), place_of(&table, &key), message))?;
-            let settings = settings.resolved();
-            let assignments =
-                combination.iter().map(|(axis, _)| (axis.key.clone(), assigned(&settings, &axis.path))).collect();
-            let configuration =
-                Configuration { variant: branch.variant.map(|variant| variant.key.clone()), settings, assignments };
+            let configuration = self.configuration(branch, base, &combination)?;
             let hash = blake3::hash(canonical_text(&configuration.settings).as_bytes());
             if let Some(first) = seen.insert(hash, configurations.len()) {
                 let label = |configuration: &Configuration| {
@@ -443,6 +447,59 @@ impl FileReader {
             configurations.push(configuration);
         }
         Ok(())
+    }
+
+    /// One configuration of a branch, checked.
+    fn configuration(
+        &self,
+        branch: &Branch<'_>,
+        base: &Table,
+        combination: &[(&crate::search::AxisNodes, usize)],
+    ) -> Result<Configuration, PlanError> {
+        let mut table = branch.merged.clone();
+        for (axis, index) in combination {
+            let value = &axis.values[*index];
+            table.set(&axis.path, value.clone()).map_err(|at| {
+                let message = format!("cannot be set, because `{}` is not a table", document::dotted(&at));
+                self.fail(Some(axis.place), &axis.written, message)
+            })?;
+        }
+        let of_trial = |key: String, place: Option<Place>, message: String| {
+            self.trial_error(branch, base, combination, &key, place, message)
+        };
+        let settings: Settings = deserialize::read_table(&table)
+            .map_err(|error| of_trial(error.path.join("."), error.place, error.message()))?;
+        settings
+            .validate()
+            .map_err(|Violation { key, message }| of_trial(key.clone(), place_of(&table, &key), message))?;
+        let keys = combination.iter().map(|(axis, _)| axis.key.as_str());
+        Ok(Configuration::new(branch.variant.map(|variant| variant.key.clone()), settings.resolved(), keys))
+    }
+
+    /// The search of a branch. Where the space has few corners, all of them are checked: what goes together there goes together between
+    /// them.
+    fn search(&self, branch: &Branch<'_>, base: &Table, space: Vec<ParameterNodes>) -> Result<Search, PlanError> {
+        const MOST_CORNERS: usize = 1024;
+        if let Some(parameter) = space.iter().find(|parameter| parameter.axis.path[0] == "dataset") {
+            let message = "cannot be searched by tpe: results on other images do not compare; write it as a grid with another sampler";
+            return Err(self.fail(Some(parameter.axis.place), &parameter.axis.written, message));
+        }
+        let corners = SweepNodes {
+            grid: space.iter().map(|parameter| parameter.axis.clone()).collect(),
+            ..SweepNodes::default()
+        };
+        for position in 0..corners.combinations().unwrap_or(usize::MAX).min(MOST_CORNERS) {
+            self.configuration(branch, base, &corners.combination(position))?;
+        }
+        let drawn = branch.sweep.zip.last().map(Vec::as_slice).unwrap_or_default();
+        let count = drawn.first().map_or(0, |axis| axis.values.len());
+        let point = |index: usize| drawn.iter().map(|axis| crate::search::json(&axis.values[index])).collect();
+        Ok(Search {
+            variant: branch.variant.map(|variant| variant.key.clone()),
+            space: SweepNodes { space, ..SweepNodes::default() }.public().space,
+            startup: (0..count).map(point).collect(),
+            merged: branch.merged.clone(),
+        })
     }
 
     /// Words a fault that shows only in a trial: names the key where it was written, be it the sweep, the variant or the base.

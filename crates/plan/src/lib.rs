@@ -21,9 +21,11 @@ mod document;
 mod error;
 mod experiment;
 mod overrides;
+mod policy;
 mod resolve;
 pub mod schedule;
 mod search;
+mod searching;
 pub mod settings;
 mod space;
 mod suggest;
@@ -33,8 +35,10 @@ mod trial;
 pub use check::Violation;
 pub use error::{Location, PlanError};
 pub use experiment::{Experiment, MAX_TRIALS, Variant};
+pub use policy::{Objective, OnFailure, Policy, Pruner, PrunerKind};
 pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, preview};
 pub use search::{Axis, Sweep};
+pub use searching::Search;
 pub use settings::{
     Activation, Architecture, Augment, Color, Dataset, Decay, Device, Initialization, Layout, Model, Normalization,
     OnBroken, Optimizer, Precision, ResizedCrop, Settings, Source, Stem, Train,

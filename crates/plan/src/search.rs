@@ -55,7 +55,8 @@ pub(crate) struct SweepNodes {
 /// Keys of `[sweep]` that a variant may have too.
 const AXES: [&str; 3] = ["grid", "zip", "space"];
 /// Keys of the experiment's own `[sweep]`.
-const SWEEP: [&str; 4] = ["grid", "zip", "space", "sampler"];
+const SWEEP: [&str; 10] =
+    ["grid", "zip", "space", "sampler", "pruner", "objective", "on_failure", "retries", "trial_minutes", "minutes"];
 
 /// Most values of one axis.
 const MAX_VALUES: f64 = 100_000.0;

@@ -60,6 +60,9 @@ pub enum SamplerKind {
     Random,
     /// A Sobol sequence with Owen scrambling (Burley 2020, "Practical hash-based Owen scrambling"): fills the space evenly.
     Sobol,
+    /// `tpe`: by a tree-structured Parzen estimator, from the results so far. The plan decides the first few, at random; the others are
+    /// decided while the sweep runs.
+    Tpe,
 }
 
 /// `[sweep.sampler]`.
@@ -73,6 +76,18 @@ pub struct Sampler {
     /// `seed` of the search, apart from the trials' seeds. Default: 0.
     #[serde(default)]
     pub seed: u64,
+    /// `startup_configurations` of tpe: how many are drawn at random before any is chosen by results. Default: 10, or as many as there are.
+    pub startup_configurations: Option<usize>,
+}
+
+impl Sampler {
+    /// How many configurations the plan decides.
+    pub fn planned(&self) -> usize {
+        match self.kind {
+            SamplerKind::Random | SamplerKind::Sobol => self.configurations,
+            SamplerKind::Tpe => self.startup_configurations.unwrap_or(STARTUP).min(self.configurations),
+        }
+    }
 }
 
 /// A parameter with the place of writing. The axis holds the ends, or the choices, so that they are checked as an axis' values are.
@@ -86,6 +101,10 @@ pub(crate) struct ParameterNodes {
 const DISTRIBUTIONS: [&str; 5] = ["uniform", "log_uniform", "integer", "log_integer", "choice"];
 /// Most points of a Sobol sequence, and most draws of one search.
 const MAX_CONFIGURATIONS: usize = 1 << 16;
+/// Most configurations of a search by results, each of which is decided from all before.
+const MAX_SEARCHED: usize = 10_000;
+/// Configurations that are drawn before results decide.
+const STARTUP: usize = 10;
 /// Most keys of a Sobol sequence.
 const MAX_SOBOL_DIMENSIONS: usize = sobol_burley::NUM_DIMENSIONS as usize;
 
@@ -178,6 +197,25 @@ impl Distribution {
         }
     }
 
+    /// The value at a coordinate: a number from end to end, or the place of a choice. Real numbers have six significant digits.
+    pub fn value(&self, coordinate: f64) -> Json {
+        match self {
+            Self::Uniform { low, high } | Self::LogUniform { low, high } => real(coordinate, *low, *high),
+            Self::Integer { low, high } | Self::LogInteger { low, high } => {
+                (coordinate.round() as i64).clamp(*low, *high).into()
+            }
+            Self::Choice(values) => values[(coordinate as usize).min(values.len() - 1)].clone(),
+        }
+    }
+
+    /// The coordinate of a value; none where it is none of the choices, or no number.
+    pub fn coordinate(&self, value: &Json) -> Option<f64> {
+        match self {
+            Self::Choice(values) => values.iter().position(|choice| choice == value).map(|place| place as f64),
+            _ => value.as_f64(),
+        }
+    }
+
     /// How many different values there are, where they can be counted.
     fn size(&self) -> Option<u64> {
         match self {
@@ -204,6 +242,19 @@ pub(crate) fn check(sampler: &Sampler, space: &[ParameterNodes]) -> Result<(), (
     if !(1..=MAX_CONFIGURATIONS).contains(&count) {
         return Err(("configurations", format!("must be from 1 to {MAX_CONFIGURATIONS}, got {count}")));
     }
+    match (sampler.kind, sampler.startup_configurations) {
+        (SamplerKind::Tpe, _) if count > MAX_SEARCHED => {
+            return Err(("configurations", format!("must be at most {MAX_SEARCHED} for tpe, got {count}")));
+        }
+        (SamplerKind::Tpe, Some(startup)) if !(1..=count).contains(&startup) => {
+            let message = format!("must be from 1 to {count}, the configurations, got {startup}");
+            return Err(("startup_configurations", message));
+        }
+        (SamplerKind::Random | SamplerKind::Sobol, Some(_)) => {
+            return Err(("startup_configurations", "belongs to kind tpe".to_owned()));
+        }
+        _ => {}
+    }
     if let Some(size) = size(space).filter(|size| *size < count as u64) {
         return Err(("configurations", format!("must be at most {size}, since the space has no more, got {count}")));
     }
@@ -217,7 +268,7 @@ pub(crate) fn check(sampler: &Sampler, space: &[ParameterNodes]) -> Result<(), (
 pub(crate) fn draw(sampler: &Sampler, space: &[ParameterNodes]) -> Vec<AxisNodes> {
     let mut axes: Vec<AxisNodes> =
         space.iter().map(|parameter| AxisNodes { values: Vec::new(), ..parameter.axis.clone() }).collect();
-    let wanted = sampler.configurations;
+    let wanted = sampler.planned();
     let mut seen = HashSet::new();
     for index in 0..MAX_CONFIGURATIONS as u32 {
         if seen.len() == wanted {
@@ -229,7 +280,7 @@ pub(crate) fn draw(sampler: &Sampler, space: &[ParameterNodes]) -> Vec<AxisNodes
                 let seed = (sampler.seed ^ (sampler.seed >> 32)) as u32;
                 (0..space.len() as u32).map(|key| sobol_burley::sample(index, key, seed).into()).collect()
             }
-            SamplerKind::Random => {
+            SamplerKind::Random | SamplerKind::Tpe => {
                 space.iter().map(|parameter| random(sampler.seed, &parameter.axis.key, index)).collect()
             }
         };
@@ -249,7 +300,7 @@ pub(crate) fn axis_value(axis: &AxisNodes, value: Json) -> Node {
     Node::new(from_json(value, axis.place), axis.place)
 }
 
-fn from_json(value: Json, place: Place) -> Value {
+pub(crate) fn from_json(value: Json, place: Place) -> Value {
     let node = |value| Node::new(from_json(value, place), place);
     match value {
         Json::Null => Value::String(String::new()),

@@ -1,11 +1,15 @@
-//! `[sweep.sampler]`, and what it must find beside it.
+//! `[sweep.sampler]`, `[sweep.pruner]` and the other keys of `[sweep]` that say how it is run, and what they must find beside them.
 
 use serde::de::DeserializeOwned;
 
 use crate::document::{Entry, Node, Place, Table, quoted};
 use crate::experiment::{Branch, FileReader};
-use crate::space::{self, Sampler};
-use crate::{PlanError, deserialize};
+use crate::policy::{Policy, Written};
+use crate::space::{self, Sampler, SamplerKind};
+use crate::{Experiment, MAX_TRIALS, PlanError, Settings, deserialize};
+
+/// Most retries of a trial in one sweep.
+const MOST_RETRIES: u32 = 100;
 
 /// A key of the experiment's own `[sweep]`.
 fn entry<'a>(root: &'a Table, key: &str) -> Option<&'a Entry> {
@@ -36,6 +40,96 @@ impl FileReader {
         self.read_sweep(&entry.node, "sampler", form).map(Some)
     }
 
+    /// Reads how the sweep is run, for trials of these settings.
+    pub(crate) fn policy<'a>(
+        &self,
+        root: &Table,
+        settings: impl Iterator<Item = &'a Settings> + Clone,
+    ) -> Result<Policy, PlanError> {
+        let value = |key: &str| entry(root, key).map(|entry| &entry.node);
+        let mut policy = Policy::default();
+        if let Some(node) = value("objective") {
+            policy.objective = self.read_sweep(node, "objective", "")?;
+        }
+        if let Some(node) = value("on_failure") {
+            policy.on_failure = self.read_sweep(node, "on_failure", "")?;
+        }
+        if let Some(node) = value("retries") {
+            policy.retries = self.read_sweep(node, "retries", "")?;
+            if policy.retries > MOST_RETRIES {
+                let message = format!("must be from 0 to {MOST_RETRIES}, got {}", policy.retries);
+                return Err(self.fail(Some(node.place), "sweep.retries", message));
+            }
+        }
+        for (key, minutes) in [("trial_minutes", &mut policy.trial_minutes), ("minutes", &mut policy.minutes)] {
+            let Some(node) = value(key) else { continue };
+            let given: f64 = self.read_sweep(node, key, "")?;
+            if !(given > 0.0 && given.is_finite()) {
+                let message = format!("must be > 0, in minutes, got {given}");
+                return Err(self.fail(Some(node.place), format!("sweep.{key}"), message));
+            }
+            *minutes = Some(given);
+        }
+        if let Some(entry) = entry(root, "pruner") {
+            let fail =
+                |key: &str, message: String| self.fail(Some(place(entry, key)), format!("sweep.pruner.{key}"), message);
+            let form = "a table such as { kind = \"halving\" }";
+            let written: Written = self.read_sweep(&entry.node, "pruner", form)?;
+            self.needs_validation(&entry.node, "sweep.pruner", settings.clone())?;
+            let mut epochs = settings.map(|settings| settings.train.epochs);
+            let first = epochs.next().unwrap_or(0);
+            if let Some(other) = epochs.find(|other| *other != first) {
+                let message = format!(
+                    "compares configurations after equal numbers of epochs, so all must have the same train.epochs; got {first} and {other}"
+                );
+                return Err(self.fail(Some(entry.place), "sweep.pruner", message));
+            }
+            let pruner = written.checked(policy.objective, first).map_err(|(key, message)| fail(key, message))?;
+            policy.pruner = Some(pruner);
+        }
+        Ok(policy)
+    }
+
+    /// What a search by results needs beside what every sampler needs.
+    pub(crate) fn check_searches<'a>(
+        &self,
+        root: &Table,
+        experiment: &Experiment,
+        settings: impl Iterator<Item = &'a Settings>,
+    ) -> Result<(), PlanError> {
+        let Some(entry) = entry(root, "sampler").filter(|_| experiment.is_searching()) else { return Ok(()) };
+        self.needs_validation(&entry.node, "sweep.sampler", settings)?;
+        let is_epochs = |search: &crate::Search| search.space.iter().any(|key| key.key == "train.epochs");
+        if experiment.policy.pruner.is_some() && experiment.searches.iter().any(is_epochs) {
+            let message =
+                "stands beside a pruner, which compares after equal numbers of epochs: leave one of the two out";
+            return Err(self.fail(Some(entry.place), "sweep.space.\"train.epochs\"", message));
+        }
+        let configurations = experiment.sampler.as_ref().map_or(0, |sampler| sampler.configurations);
+        let trials = configurations.saturating_mul(experiment.seeds.len()).saturating_mul(experiment.searches.len());
+        if trials > MAX_TRIALS {
+            let message = format!("{trials} trials with all seeds and variants; at most {MAX_TRIALS} are allowed");
+            return Err(self.fail(Some(place(entry, "configurations")), "sweep.sampler.configurations", message));
+        }
+        Ok(())
+    }
+
+    /// What goes by validation results refuses trials without any.
+    pub(crate) fn needs_validation<'a>(
+        &self,
+        node: &Node,
+        key: &str,
+        mut settings: impl Iterator<Item = &'a Settings>,
+    ) -> Result<(), PlanError> {
+        match settings.any(|settings| settings.dataset.validation_fraction == 0.0) {
+            true => {
+                let message = "goes by the validation part: dataset.validation_fraction must be above 0, got 0";
+                Err(self.fail(Some(node.place), key, message))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// A space needs a sampler and a sampler a space.
     pub(crate) fn check_spaces(
         &self,
@@ -49,7 +143,7 @@ impl FileReader {
                 (None, None) => {}
                 (None, Some(parameter)) => {
                     let message =
-                        "needs a sampler: write [sweep.sampler] with kind (random or sobol) and configurations";
+                        "needs a sampler: write [sweep.sampler] with kind (random, sobol or tpe) and configurations";
                     return Err(self.fail(Some(parameter.axis.place), "sweep.space", message));
                 }
                 (Some(_), None) => {
@@ -64,6 +158,11 @@ impl FileReader {
                         self.fail(place, format!("sweep.sampler.{key}"), message)
                     };
                     space::check(sampler, &branch.sweep.space).map_err(|(key, message)| fail(key, message))?;
+                    let beside = branch.sweep.grid.iter().chain(branch.sweep.zip.iter().flatten()).next();
+                    if let Some(axis) = beside.filter(|_| sampler.kind == SamplerKind::Tpe) {
+                        let message = "stands beside a search by tpe, which goes by [sweep.space] alone: write it there, as { choice = [a, b] }";
+                        return Err(self.fail(Some(axis.place), &axis.written, message));
+                    }
                 }
             }
         }

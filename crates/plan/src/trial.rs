@@ -124,7 +124,7 @@ fn canonical_settings(settings: &Settings) -> Json {
 }
 
 /// Lengths go in too, so that no two pairs of texts run together to the same bytes.
-fn hash(purpose: &str, canonical: &str, data_fingerprint: &str) -> String {
+pub(crate) fn hash(purpose: &str, canonical: &str, data_fingerprint: &str) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("pipeline 2026 trial identity");
     for part in [purpose, canonical, data_fingerprint] {
         hasher.update(&(part.len() as u64).to_le_bytes());

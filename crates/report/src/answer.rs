@@ -188,6 +188,17 @@ pub fn notes(study: &Study, analysis: &Analysis<'_>) -> Vec<String> {
     if done > 0 && (done < study.runs.len() || study.waiting > 0) {
         notes.push(format!("Not everything has finished: {states}. What follows is about finished runs only."));
     }
+    let left: BTreeSet<&str> =
+        study.runs.iter().filter(|run| run.status == Status::Pruned).map(|run| run.configuration.as_str()).collect();
+    if !left.is_empty() {
+        let epochs = study.runs.iter().filter(|run| run.status == Status::Pruned).map(|run| run.epochs.len()).sum();
+        notes.push(format!(
+            "{} left early, after {} in all over their seeds, because others were ahead on the validation part then. What they would have come to is not known; \
+             they are no part of any mean, interval or test, and are listed at the end.",
+            if left.len() == 1 { "1 configuration was".to_owned() } else { format!("{} configurations were", left.len()) },
+            count(epochs, "epoch"),
+        ));
+    }
     if analysis.chosen().any(|configuration| configuration.done.len() == 1) {
         notes.push("n = 1 means one seed: there is no interval, and chance cannot be ruled out.".to_owned());
     }

@@ -50,6 +50,7 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
             });
         }
         let mut claims = store.last_claims(row.id)?;
+        let prunings: BTreeMap<store::RunId, store::Pruning> = store.prunings(row.id)?.into_iter().collect();
         for run in rows {
             if !seen.insert(run.identity.clone()) {
                 continue;
@@ -64,6 +65,7 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
                 command: made.command,
             });
             let error = match (run.failure_kind, run.failure_message) {
+                _ if run.status == store::RunStatus::Pruned => prunings.get(&run.run).map(left),
                 (Some(kind), Some(message)) => Some(format!("{kind}: {message}")),
                 (kind, message) => message.or(kind),
             };
@@ -151,6 +153,13 @@ pub fn evidence(store: &Store, study: &mut Study, evidence: &dyn Evidence) -> Re
 
 /// Longest side of a picture on the page, in its own pixels.
 const SIDE: usize = 64;
+
+/// Why a run was left early.
+fn left(pruning: &store::Pruning) -> String {
+    let store::Pruning { epoch, rule, objective, value, threshold, competitors } = pruning;
+    let needed = threshold.map_or_else(String::new, |threshold| format!(", {threshold:.4} was needed"));
+    format!("left after epoch {epoch} by {rule}: {objective} {value:.4}{needed}; {competitors} configurations compared")
+}
 
 /// Reads the predictions of these runs into the study, with the truth where it is known.
 fn predictions(store: &Store, study: &mut Study, runs: &[i64], evidence: &dyn Evidence) -> Result<(), ReportError> {

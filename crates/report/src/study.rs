@@ -114,7 +114,7 @@ pub struct Run {
     pub assignments: Vec<(String, Value)>,
     /// State.
     pub status: Status,
-    /// What went wrong, for failed runs.
+    /// What went wrong, for failed runs; why it was left, for pruned ones.
     pub error: Option<String>,
     /// Where the numbers come from.
     pub provenance: Provenance,

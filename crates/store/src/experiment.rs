@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::{Connection, FromRow};
+use sqlx::{Connection, FromRow, SqliteConnection};
 
 use crate::session::Problem;
 use crate::{ExperimentId, Store, StoreError};
@@ -92,7 +92,19 @@ impl Store {
         experiment: &NewExperiment,
         trials: &[NewTrial],
     ) -> Result<ExperimentId, StoreError> {
+        self.record_search(experiment, trials, &[])
+    }
+
+    /// As [`Self::record_experiment`], for a plan with searches: each is given by its hash and the number of its configurations. What
+    /// they have decided so far ([`Self::suggest`]) stays in the plan.
+    pub fn record_search(
+        &self,
+        experiment: &NewExperiment,
+        trials: &[NewTrial],
+        searches: &[(String, u32)],
+    ) -> Result<ExperimentId, StoreError> {
         check(experiment, trials)?;
+        let searches = serde_json::json!(searches).to_string();
         let now_ms = now_ms();
         self.write(async |connection| {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -117,49 +129,29 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             for (position, trial) in (0_i64..).zip(trials) {
-                sqlx::query(
-                    "INSERT INTO trials (identity, configuration, canonical, seed, architecture, parameters, macs_per_image, data_fingerprint, created_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                     ON CONFLICT (identity) DO NOTHING",
-                )
-                .bind(&trial.identity)
-                .bind(&trial.configuration)
-                .bind(&trial.canonical)
-                .bind(integer("the seed", trial.seed)?)
-                .bind(&trial.architecture)
-                .bind(integer("the number of parameters", trial.parameters)?)
-                .bind(integer("the number of multiply-accumulate operations", trial.macs_per_image)?)
-                .bind(&trial.data_fingerprint)
-                .bind(now_ms)
-                .execute(&mut *transaction)
-                .await?;
-                sqlx::query(
-                    "INSERT INTO experiment_trials (experiment_id, identity, position, label, variant)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (experiment_id, identity) DO UPDATE SET
-                        position = excluded.position, label = excluded.label, variant = excluded.variant",
-                )
-                .bind(id)
-                .bind(&trial.identity)
-                .bind(position)
-                .bind(&trial.label)
-                .bind(&trial.variant)
-                .execute(&mut *transaction)
-                .await?;
-                sqlx::query("DELETE FROM assignments WHERE experiment_id = ?1 AND identity = ?2")
+                insert_trial(&mut transaction, id, position, trial, now_ms).await?;
+            }
+            // What a search of this plan has decided so far, also by another process at this moment, stays in the plan behind it.
+            let decided: Vec<String> = sqlx::query_scalar(
+                "SELECT p.identity
+                 FROM suggestions AS s
+                 JOIN trials AS t ON t.configuration = s.configuration
+                 JOIN experiment_trials AS p ON p.experiment_id = s.experiment_id AND p.identity = t.identity AND p.position IS NULL
+                 JOIN json_each(?2) AS w ON w.value ->> 0 = s.search AND s.number < w.value ->> 1
+                 WHERE s.experiment_id = ?1
+                 ORDER BY w.key, s.number, t.seed",
+            )
+            .bind(id)
+            .bind(&searches)
+            .fetch_all(&mut *transaction)
+            .await?;
+            for (position, identity) in (i64::try_from(trials.len())?..).zip(decided) {
+                sqlx::query("UPDATE experiment_trials SET position = ?3 WHERE experiment_id = ?1 AND identity = ?2")
                     .bind(id)
-                    .bind(&trial.identity)
+                    .bind(identity)
+                    .bind(position)
                     .execute(&mut *transaction)
                     .await?;
-                for (key, value) in &trial.assignments {
-                    sqlx::query("INSERT INTO assignments (experiment_id, identity, key, value) VALUES (?1, ?2, ?3, ?4)")
-                        .bind(id)
-                        .bind(&trial.identity)
-                        .bind(key)
-                        .bind(value)
-                        .execute(&mut *transaction)
-                        .await?;
-                }
             }
             transaction.commit().await?;
             Ok(id)
@@ -195,6 +187,60 @@ impl Store {
                 .await?)
         })
     }
+}
+
+/// Adds a trial to an experiment's plan at a position. Within a transaction.
+pub(crate) async fn insert_trial(
+    connection: &mut SqliteConnection,
+    experiment: ExperimentId,
+    position: i64,
+    trial: &NewTrial,
+    now_ms: i64,
+) -> Result<(), Problem> {
+    sqlx::query(
+        "INSERT INTO trials (identity, configuration, canonical, seed, architecture, parameters, macs_per_image, data_fingerprint, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (identity) DO NOTHING",
+    )
+    .bind(&trial.identity)
+    .bind(&trial.configuration)
+    .bind(&trial.canonical)
+    .bind(integer("the seed", trial.seed)?)
+    .bind(&trial.architecture)
+    .bind(integer("the number of parameters", trial.parameters)?)
+    .bind(integer("the number of multiply-accumulate operations", trial.macs_per_image)?)
+    .bind(&trial.data_fingerprint)
+    .bind(now_ms)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO experiment_trials (experiment_id, identity, position, label, variant)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (experiment_id, identity) DO UPDATE SET
+            position = excluded.position, label = excluded.label, variant = excluded.variant",
+    )
+    .bind(experiment)
+    .bind(&trial.identity)
+    .bind(position)
+    .bind(&trial.label)
+    .bind(&trial.variant)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM assignments WHERE experiment_id = ?1 AND identity = ?2")
+        .bind(experiment)
+        .bind(&trial.identity)
+        .execute(&mut *connection)
+        .await?;
+    for (key, value) in &trial.assignments {
+        sqlx::query("INSERT INTO assignments (experiment_id, identity, key, value) VALUES (?1, ?2, ?3, ?4)")
+            .bind(experiment)
+            .bind(&trial.identity)
+            .bind(key)
+            .bind(value)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 fn check(experiment: &NewExperiment, trials: &[NewTrial]) -> Result<(), StoreError> {

@@ -38,6 +38,8 @@ pub enum RunStatus {
     Failed,
     /// Stopped in the middle; the next worker continues it from its checkpoint.
     Interrupted,
+    /// Left before its last epoch by a pruner; goes on only if others do worse or it is asked for.
+    Pruned,
 }
 
 impl RunStatus {
@@ -49,6 +51,7 @@ impl RunStatus {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
+            Self::Pruned => "pruned",
         }
     }
 }

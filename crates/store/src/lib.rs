@@ -41,6 +41,7 @@ mod read;
 mod record;
 mod remove;
 mod schema;
+mod search;
 mod session;
 mod statement;
 
@@ -58,3 +59,4 @@ pub use read::{Assignments, CurvePoint, EpochRecord, EvaluationRecord, Provenanc
 pub use record::{EpochRow, EvaluationRow, Outcome};
 pub use remove::Deleted;
 pub use schema::{ColumnDoc, TableDoc, schema};
+pub use search::{FailureRow, Pruning, Standing, Suggestion, Validation};

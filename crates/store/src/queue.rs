@@ -133,8 +133,9 @@ impl Store {
     /// Takes up a trial, or says `None`: it is done, failed, or another worker has it.
     ///
     /// A run that was interrupted, or whose worker let its lease run out, is continued as the same run. Failed trials are taken up
-    /// only after [`Self::again`]. `worker` tells workers apart and must be unique among all processes, past ones included: a
-    /// process number alone is not enough. The lease is to be renewed well before it is over ([`Self::renew`]).
+    /// only after [`Self::again`] or [`Self::go_on`]; those that a pruner left go on, so whoever follows one must ask first what it
+    /// says. `worker` tells workers apart and must be unique among all processes, past ones included: a process number alone is not
+    /// enough. The lease is to be renewed well before it is over ([`Self::renew`]).
     pub fn claim(
         &self,
         experiment: ExperimentId,
@@ -239,7 +240,7 @@ impl Store {
                      JOIN runs AS r ON r.identity = p.identity
                      WHERE p.experiment_id = ?1 AND p.identity = ?2
                         AND r.attempt = (SELECT max(n.attempt) FROM runs AS n WHERE n.identity = p.identity)
-                        AND r.status IN ('done', 'failed', 'interrupted')",
+                        AND r.status IN ('done', 'failed', 'interrupted', 'pruned')",
                 )
                 .bind(experiment)
                 .bind(identity)
@@ -297,7 +298,7 @@ async fn take(
         }
         Some(newest) => {
             let free = match newest.status {
-                RunStatus::Queued | RunStatus::Interrupted => true,
+                RunStatus::Queued | RunStatus::Interrupted | RunStatus::Pruned => true,
                 RunStatus::Running => newest.lease_until_ms.is_none_or(|until_ms| until_ms <= now_ms),
                 RunStatus::Done | RunStatus::Failed => false,
             };

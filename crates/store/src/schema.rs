@@ -56,7 +56,9 @@ fn read(sql: &str, tables: &mut Vec<TableDoc>) {
             continue;
         }
         if code.is_empty() {
-            if line.is_empty() {
+            if let Some(remark) = remark.strip_prefix("COLUMN ") {
+                describe_anew(remark, tables);
+            } else if line.is_empty() {
                 comment.clear();
             } else {
                 if !comment.is_empty() {
@@ -91,6 +93,21 @@ fn read(sql: &str, tables: &mut Vec<TableDoc>) {
             _ => {}
         }
         comment.clear();
+    }
+}
+
+/// What a column means since a later migration: `COLUMN table.column [unit] meaning`. Views that show the column say the same.
+fn describe_anew(remark: &str, tables: &mut [TableDoc]) {
+    let Some((name, remark)) = remark.split_once(' ') else { return };
+    let Some((table, column)) = name.split_once('.') else { return };
+    let Some((unit, description)) = remark.strip_prefix('[').and_then(|rest| rest.split_once(']')) else { return };
+    let shown = tables.iter_mut().filter(|known| known.table == table || known.view);
+    let mut before = None;
+    for known in shown.flat_map(|known| &mut known.columns).filter(|known| known.name == column) {
+        if before.get_or_insert_with(|| known.description.clone()) == &known.description {
+            description.trim().clone_into(&mut known.description);
+            unit.clone_into(&mut known.unit);
+        }
     }
 }
 
@@ -154,5 +171,9 @@ mod tests {
         assert_eq!(tables[0].columns[1].unit, "kg");
         assert_eq!(tables[1].columns[0].description, "how heavy it is");
         assert_eq!(tables[1].columns[1].kind, "INTEGER");
+        read("-- COLUMN things.weight [t] how heavy it was\n-- Why.\nUPDATE things SET weight = 1;\n", &mut tables);
+        for column in [&tables[0].columns[1], &tables[1].columns[0]] {
+            assert_eq!((column.unit.as_str(), column.description.as_str()), ("t", "how heavy it was"));
+        }
     }
 }

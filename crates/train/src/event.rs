@@ -94,4 +94,12 @@ pub trait Sink {
     /// # Errors
     /// When the run should not go on: its record cannot be kept, or it is no longer wanted.
     fn event(&mut self, event: Event) -> Result<(), SinkError>;
+
+    /// Whether the run is to go on after so many epochs, whose checkpoint is on the disk. Asked after each epoch but the last.
+    ///
+    /// # Errors
+    /// When that cannot be decided.
+    fn goes_on(&mut self, _completed_epochs: u32) -> Result<bool, SinkError> {
+        Ok(true)
+    }
 }

@@ -13,6 +13,7 @@ mod initial;
 mod initialize;
 mod metrics;
 mod names;
+mod post_mortem;
 mod predictor;
 mod run;
 mod weights;
@@ -26,6 +27,7 @@ pub use initial::{check_initial_weights, note_initial_weights};
 pub use initialize::initialize;
 pub use metrics::{Evaluation, Scores};
 pub use names::Names;
+pub use post_mortem::{Norms, PostMortem};
 pub use predictor::{Guess, PREDICTION_BATCH, Predictor};
 pub use run::{Options, Outcome, Stop, Summary, assess, penalty, run};
 pub use weights::{Card, load_weights, save_weights};
@@ -61,6 +63,8 @@ pub enum TrainError {
         step: u32,
         /// NaN or infinite.
         loss: f64,
+        /// What is known beside that.
+        post_mortem: Box<PostMortem>,
     },
     /// A file cannot be read or written.
     #[error("failed to {action} {}: {source}", path.display())]

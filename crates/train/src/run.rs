@@ -20,7 +20,9 @@ use crate::{
     Assessment, Card, Device, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
     TrainError, Views, checkpoint,
     initial::{load_initial_weights, note_initial_weights},
-    initialize, save_weights,
+    initialize,
+    post_mortem::{PostMortem, weight_norms},
+    save_weights,
 };
 
 /// Least time between two step events.
@@ -56,6 +58,8 @@ pub struct Options {
     pub device: Device,
     /// Folder for the checkpoint (`checkpoint.safetensors`) and the final weights (`weights.safetensors`). None: neither.
     pub folder: Option<PathBuf>,
+    /// When to stop, as if it had been asked for.
+    pub deadline: Option<Instant>,
 }
 
 /// A run that went to its end.
@@ -80,6 +84,11 @@ pub enum Outcome {
     Finished(Summary),
     /// A stop was asked for; the checkpoint, if there is a folder, holds the exact state.
     Interrupted {
+        /// Epochs done.
+        completed_epochs: u32,
+    },
+    /// The sink let it go no further for now ([`Sink::goes_on`]); the checkpoint, if there is a folder, holds the exact state.
+    Paused {
         /// Epochs done.
         completed_epochs: u32,
     },
@@ -162,6 +171,7 @@ pub fn run(
         }
         None => Ok(()),
     };
+    let stopping = || stop.requested() || options.deadline.is_some_and(|deadline| Instant::now() >= deadline);
     let mut images = 0;
     for epoch in progress.completed_epochs..train.epochs {
         let start = Instant::now();
@@ -174,8 +184,10 @@ pub fn run(
         let batches = order.chunks(train.batch_size).zip(0..steps).skip(first as usize);
         let mut trained = 0;
         let mut learning_rate = 0.0;
+        engine.pull()?;
+        let before = weight_norms(&engine.variables);
         for (batch, step) in batches {
-            if stop.requested() {
+            if stopping() {
                 progress.completed_steps = step;
                 progress.set_scores(&scores);
                 progress.train_seconds += start.elapsed().as_secs_f64();
@@ -187,9 +199,13 @@ pub fn run(
             engine.variables.set_hyper(train, learning_rate, global);
             let mut rng = Counter::new(trial.seed, Purpose::Dropout, epoch, step);
             engine.variables.key.write().iter_mut().for_each(|word| *word = (rng.bits() >> 8) as f32);
+            let last_loss = (scores.images > 0).then(|| scores.loss / scores.images as f64);
             let loss = engine.train(&loader, batch, &draw, &mut scores)?;
             if !loss.is_finite() {
-                return Err(TrainError::Diverged { epoch: epoch + 1, step: step + 1, loss });
+                engine.pull()?;
+                let post_mortem = PostMortem::of(&engine.variables, &before, learning_rate, last_loss, epoch);
+                let post_mortem = Box::new(post_mortem);
+                return Err(TrainError::Diverged { epoch: epoch + 1, step: step + 1, loss, post_mortem });
             }
             images += batch.len() as u64;
             trained += batch.len();
@@ -202,8 +218,8 @@ pub fn run(
             }
         }
         let train_seconds = start.elapsed().as_secs_f64();
-        let validation = engine.evaluate(&loader, &splits.validation, &|| !stop.requested())?;
-        if stop.requested() && validation.is_none() && !splits.validation.is_empty() {
+        let validation = engine.evaluate(&loader, &splits.validation, &|| !stopping())?;
+        if stopping() && validation.is_none() && !splits.validation.is_empty() {
             // The epoch's steps are done; after a resume only its validation is left.
             progress.completed_steps = steps;
             progress.set_scores(&scores);
@@ -247,10 +263,13 @@ pub fn run(
             let event = Event::Checkpoint { completed_epochs: epoch + 1, path: &path };
             sink.event(event).map_err(TrainError::Sink)?;
         }
+        if epoch + 1 < train.epochs && !sink.goes_on(epoch + 1).map_err(TrainError::Sink)? {
+            return Ok(Outcome::Paused { completed_epochs: epoch + 1 });
+        }
     }
 
     let start = Instant::now();
-    let test = engine.evaluate(&loader, &splits.test, &|| !stop.requested())?;
+    let test = engine.evaluate(&loader, &splits.test, &|| !stopping())?;
     if test.is_none() && !splits.test.is_empty() {
         return Ok(Outcome::Interrupted { completed_epochs: train.epochs });
     }

@@ -22,6 +22,7 @@ pub mod serve;
 pub mod show;
 mod sweep;
 mod train;
+mod verify;
 
 use std::io::Write;
 
@@ -30,6 +31,7 @@ use clap::CommandFactory;
 use crate::{
     cli::{Cli, Command},
     exit::Exit,
+    runner::Redo,
 };
 
 /// Runs what was typed.
@@ -39,10 +41,12 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Prepare(prepare) => prepare::run(&prepare, global),
         Command::Plan { experiment, rows } => plan::run(&experiment, &rows, global),
         Command::Train { experiment, trial, again, machine } => train::run(&experiment, trial, again, machine, global),
-        Command::Sweep { experiment, again, retry_failed, no_report, machine } => {
-            sweep::run(&experiment, again, retry_failed, no_report, machine, global)
+        Command::Sweep { experiment, again, retry_failed, resume_pruned, no_report, machine } => {
+            let redo = Redo { done: again, failed: again || retry_failed, pruned: resume_pruned };
+            sweep::run(&experiment, redo, no_report, machine, global)
         }
         Command::Evaluate(evaluate) => evaluate::run(&evaluate, global),
+        Command::Verify(asked) => verify::run(&asked, global),
         Command::Predict(predict) => predict::run(&predict, global),
         Command::Export(export) if export.out.is_none() => records::run(&export, global),
         Command::Export(export) => export::run(&export, global),

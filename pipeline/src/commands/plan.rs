@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
-use ::plan::{Experiment, Settings, Source, preview};
+use ::plan::{Experiment, Settings, Source, Trial, preview};
 use anyhow::Context;
 use report::Cell;
 use store::{Store, TrialState};
 
 use crate::{
+    adaptive,
     cli::{self, Global, Rows},
     data,
     exit::Exit,
     output::{bytes, integer, rows, text},
+    searching::{self, Searching},
 };
 
 /// What is known of a data set before or after it is prepared.
@@ -64,11 +66,44 @@ fn rates(rates: &[f64]) -> String {
     out.join(" ")
 }
 
+/// The trials that searches have decided so far.
+fn decided(
+    plan: &Experiment,
+    trials: &[Trial],
+    store: Option<&Store>,
+    experiment: &cli::Experiment,
+    global: &Global,
+) -> anyhow::Result<Vec<Trial>> {
+    let Some(store) = store.filter(|_| plan.is_searching()) else { return Ok(Vec::new()) };
+    let mut hashed = Vec::new();
+    for trial in trials {
+        let Some(prepared) = dataset::find(&trial.settings.dataset, &data::cache(global)?)? else {
+            return Ok(Vec::new());
+        };
+        hashed.push((trial, trial.configuration_identity(&prepared.manifest().fingerprint)));
+    }
+    let mut decided = Vec::new();
+    let most = plan.sampler.as_ref().map_or(0, |sampler| sampler.configurations);
+    for search in searching::searches(plan, &hashed) {
+        for suggestion in store.suggestions(&plan.name, &search.identity)? {
+            if (suggestion.number as usize) < most {
+                let values = Searching::values(&suggestion)?;
+                let trials = plan.suggested(&search.search, &values);
+                decided.extend(trials.with_context(|| format!("{}", experiment.file.display()))?);
+            }
+        }
+    }
+    for trial in &mut decided {
+        ::train::note_initial_weights(trial)?;
+    }
+    Ok(decided)
+}
+
 /// Prints the trials, their size, learning rates and memory, and what has been run.
 pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::Result<Exit> {
     let plan = Experiment::load(&experiment.file, &experiment.overrides)?;
-    let known: HashMap<String, TrialState> = if global.db.exists() {
-        let store = Store::open_read_only(&global.db)?;
+    let store = if global.db.exists() { Some(Store::open_read_only(&global.db)?) } else { None };
+    let known: HashMap<String, TrialState> = if let Some(store) = &store {
         let mut known = HashMap::new();
         for row in store.experiments()? {
             known.extend(store.trial_states(row.id)?.into_iter().map(|state| (state.identity.clone(), state)));
@@ -85,6 +120,10 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
     for trial in &mut trials {
         ::train::note_initial_weights(trial).with_context(|| format!("{}", experiment.file.display()))?;
     }
+    let decided = decided(&plan, &trials, store.as_ref(), experiment, global)?;
+    let undecided = plan.searches.len() * plan.sampler.as_ref().map_or(0, |sampler| sampler.configurations)
+        - if plan.is_searching() { (trials.len() + decided.len()) / plan.seeds.len() } else { 0 };
+    trials.extend(decided);
     for (number, trial) in trials.iter().enumerate() {
         let shape = shape(&trial.settings, global).with_context(|| format!("{}", experiment.file.display()))?;
         let train = &trial.settings.train;
@@ -119,6 +158,8 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
             store::RunStatus::Done => "done",
             store::RunStatus::Failed => "failed",
             store::RunStatus::Interrupted => "to go on",
+            store::RunStatus::Pruned if plan.policy.pruner.is_some() => "left early",
+            store::RunStatus::Pruned => "to go on",
             store::RunStatus::Running => "running",
             store::RunStatus::Queued => "to run",
         });
@@ -144,6 +185,15 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
     if !global.quiet {
         let noun = if trials.len() == 1 { "trial" } else { "trials" };
         eprintln!("{}: {} {noun}, {waiting} to run", plan.name, trials.len());
+        if undecided > 0 {
+            let (objective, seeds) = (plan.policy.objective.name(), plan.seeds.len());
+            eprintln!(
+                "{undecided} more configurations of {seeds} seed(s) are decided while the sweep runs: tpe, by {objective} after the last epoch"
+            );
+        }
+        if let Some(pruner) = &plan.policy.pruner {
+            eprintln!("{}", adaptive::in_words(pruner, plan.policy.objective));
+        }
         if unprepared {
             eprintln!(
                 "the data set is not prepared yet, so what has been run is not known: pipeline prepare {}",

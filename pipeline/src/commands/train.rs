@@ -32,7 +32,8 @@ pub fn run(
         ),
     };
     let machine = Machine { jobs: Some(1), ..machine };
-    let swept = runner::sweep(&ready, global, machine, Redo { done: again, failed: true }, Some(&[chosen]))?;
+    let swept =
+        runner::sweep(&ready, global, machine, Redo { done: again, failed: true, pruned: true }, Some(&[chosen]))?;
     let end = super::sweep::end(&swept, file, global);
     let store = Store::open_read_only(&global.db)?;
     if let Some(run) = swept.states.first().and_then(|state| state.run) {

@@ -186,7 +186,7 @@ fn samplers_that_make_no_sense() {
     );
     check(
         "[sweep.space]\n\"augment.pad\" = { integer = [0, 3] }",
-        "x.toml:2: sweep.space: needs a sampler: write [sweep.sampler] with kind (random or sobol) and configurations",
+        "x.toml:2: sweep.space: needs a sampler: write [sweep.sampler] with kind (random, sobol or tpe) and configurations",
     );
     check(
         "[sweep.sampler]\nkind = \"random\"\nconfigurations = 5",
@@ -196,4 +196,83 @@ fn samplers_that_make_no_sense() {
         "[variants.a.sweep.sampler]\nkind = \"random\"\nconfigurations = 2",
         "x.toml:1: variants.a.sweep.sampler: belongs into the experiment's own [sweep], not into a variant's: write sweep.sampler",
     );
+}
+
+#[test]
+fn a_search_by_results_plans_its_first_configurations_only() {
+    let text = with("kind = \"tpe\"\nconfigurations = 30\nstartup_configurations = 6\nseed = 2");
+    let experiment = sound(&text, &[]);
+    assert_eq!(experiment.trials().len(), 6);
+    let [search] = &experiment.searches[..] else { panic!("one search") };
+    assert_eq!((search.startup.len(), search.space.len()), (6, 5));
+    // A point of the search is the trial that the plan has drawn there.
+    let trials = experiment.suggested(search, &search.startup[3]).unwrap();
+    assert_eq!(trials, experiment.trials()[3..4]);
+    let whole = drawn(&with("kind = \"random\"\nconfigurations = 6\nseed = 2"));
+    assert_eq!(whole, experiment.trials(), "they are drawn as a random search draws");
+    for parameter in &search.space {
+        for unit in [0.0, 0.3, 0.9] {
+            let value = parameter.distribution.at(unit);
+            let coordinate = parameter.distribution.coordinate(&value).unwrap();
+            assert_eq!(parameter.distribution.value(coordinate), value, "{}", parameter.key);
+        }
+    }
+    let same = |text: &str| {
+        let other = sound(text, &[]);
+        experiment.search_identity(search, &[]) == other.search_identity(&other.searches[0], &[])
+    };
+    assert!(same(&text.replace("configurations = 30", "configurations = 40")), "it can be prolonged");
+    assert!(!same(&text.replace("seed = 2", "seed = 3")));
+    assert!(!same(&text.replace("0.001, 0.1", "0.001, 0.2")));
+}
+
+#[test]
+fn what_does_not_go_with_a_search_by_results_is_refused() {
+    let tpe = |more: &str| with(&format!("kind = \"tpe\"\nconfigurations = 12\n{more}"));
+    check(
+        &tpe("startup_configurations = 13"),
+        "x.toml:12: sweep.sampler.startup_configurations: must be from 1 to 12, the configurations, got 13",
+    );
+    check(
+        &tpe("[sweep.grid]\n\"train.weight_decay\" = [0.0, 0.1]"),
+        "x.toml:13: sweep.grid.\"train.weight_decay\": stands beside a search by tpe, which goes by [sweep.space] alone: write it there, as \
+         { choice = [a, b] }",
+    );
+    check(
+        &tpe("[dataset]\nvalidation_fraction = 0.0"),
+        "x.toml:9: sweep.sampler: goes by the validation part: dataset.validation_fraction must be above 0, got 0",
+    );
+    check(
+        &with("kind = \"sobol\"\nconfigurations = 4\nstartup_configurations = 2"),
+        "x.toml:12: sweep.sampler.startup_configurations: belongs to kind tpe",
+    );
+}
+
+#[test]
+fn pruners_are_filled_in_and_checked() {
+    let pruner = |keys: &str| format!("[sweep.pruner]\n{keys}");
+    let halving = sound(&pruner("kind = \"halving\""), &["train.epochs=15".to_owned()]).policy.pruner.unwrap();
+    assert_eq!((halving.minimum_epochs, halving.reduction_factor, halving.epochs), (3, 3, 15));
+    check(
+        &pruner("kind = \"halving\"\nmargin = 0.1"),
+        "x.toml:3: sweep.pruner.margin: belongs to kind paired, patience, not to halving",
+    );
+    check(
+        &pruner("kind = \"median\"\nminimum_epochs = 20"),
+        "x.toml:3: sweep.pruner.minimum_epochs: must be from 1 to 19, below train.epochs = 20, got 20",
+    );
+    check(
+        &pruner("kind = \"halving\"\nreduction_factor = 1"),
+        "x.toml:3: sweep.pruner.reduction_factor: must be from 2 to 100, got 1",
+    );
+    check(
+        &format!("{}[dataset]\nvalidation_fraction = 0.0", pruner("kind = \"halving\"\n")),
+        "x.toml:1: sweep.pruner: goes by the validation part: dataset.validation_fraction must be above 0, got 0",
+    );
+    check(
+        &format!("{}[sweep.grid]\n\"train.epochs\" = [3, 6]", pruner("kind = \"halving\"\n")),
+        "x.toml:1: sweep.pruner: compares configurations after equal numbers of epochs, so all must have the same train.epochs; got 3 and 6",
+    );
+    check("[sweep]\nretries = 1000", "x.toml:2: sweep.retries: must be from 0 to 100, got 1000");
+    check("[sweep]\ntrial_minutes = 0", "x.toml:2: sweep.trial_minutes: must be > 0, in minutes, got 0");
 }

@@ -441,7 +441,7 @@ fn confused_table(study: &Study, analysis: &Analysis<'_>) -> Vec<Table> {
 }
 
 fn failures(study: &Study) -> Section {
-    let mut section = section("failures", "Unfinished and failed runs");
+    let mut section = section("failures", "Unfinished, pruned and failed runs");
     let unfinished: Vec<&Run> = study.runs.iter().filter(|run| run.status != Status::Done).collect();
     if unfinished.is_empty() && study.waiting == 0 {
         return section;
@@ -464,7 +464,7 @@ fn failures(study: &Study) -> Section {
     if !rows.is_empty() {
         let more = unfinished.len().saturating_sub(rows.len());
         section.tables.push(Table {
-            header: words(&["run", "trial", "seed", "state", "epochs", "what went wrong"]),
+            header: words(&["run", "trial", "seed", "state", "epochs", "why"]),
             rows,
             right: vec![true, false, true, false, true, false],
             note: if more > 0 { format!("… and {more} more, in frames/runs.csv.") } else { String::new() },

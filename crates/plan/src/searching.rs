@@ -1,0 +1,70 @@
+//! Searches whose configurations are decided while the sweep runs.
+
+use serde_json::{Value as Json, json};
+
+use crate::document::{Node, Place, Table};
+use crate::experiment::Configuration;
+use crate::space::from_json;
+use crate::trial::hash;
+use crate::{Distribution, Experiment, Parameter, SamplerKind, Settings, Trial, Violation, deserialize};
+
+/// A search over the space of one variant, or of the experiment where there are none.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The variant.
+    pub variant: Option<String>,
+    /// What its configurations are chosen from.
+    pub space: Vec<Parameter>,
+    /// The points that the plan has decided, each with one value for each key; their configurations come first among the variant's.
+    pub startup: Vec<Vec<Json>>,
+    /// The settings that the values are laid over.
+    pub(crate) merged: Table,
+}
+
+impl Experiment {
+    /// The trials of a point of a search, one for each seed.
+    ///
+    /// # Errors
+    /// Values that do not go together.
+    pub fn suggested(&self, search: &Search, point: &[Json]) -> Result<Vec<Trial>, Violation> {
+        let mut table = search.merged.clone();
+        for (parameter, value) in search.space.iter().zip(point) {
+            let path: Vec<String> = parameter.key.split('.').map(str::to_owned).collect();
+            // The place serves messages about files, of which there are none here.
+            let place = Place::CommandLine;
+            table
+                .set(&path, Node::new(from_json(value.clone(), place), place))
+                .map_err(|_| Violation { key: parameter.key.clone(), message: "cannot be set".to_owned() })?;
+        }
+        let settings: Settings = deserialize::read_table(&table)
+            .map_err(|error| Violation { key: error.path.join("."), message: error.message() })?;
+        settings.validate()?;
+        let settings = settings.resolved();
+        Ok(Configuration::new(search.variant.clone(), settings, search.space.iter().map(|p| p.key.as_str()))
+            .trials(&self.seeds))
+    }
+
+    /// What a search is, as a hash: equal where the same history leads to the same next point. How many configurations are asked for is
+    /// no part of it, so that a search can be prolonged. `startup` are the identities of the configurations that the plan has decided.
+    pub fn search_identity(&self, search: &Search, startup: &[String]) -> String {
+        let space: Vec<Json> = search.space.iter().map(|key| json!([key.key, described(&key.distribution)])).collect();
+        let sampler = self.sampler.as_ref().map_or(json!(null), |sampler| json!(["tpe", sampler.seed]));
+        let what = json!([search.variant, space, sampler, self.policy.objective.name(), self.seeds]);
+        hash("search", &what.to_string(), &startup.join(" "))
+    }
+
+    /// Whether configurations are decided while the sweep runs.
+    pub fn is_searching(&self) -> bool {
+        self.sampler.as_ref().is_some_and(|sampler| sampler.kind == SamplerKind::Tpe)
+    }
+}
+
+fn described(distribution: &Distribution) -> Json {
+    match distribution {
+        Distribution::Uniform { low, high } => json!(["uniform", low, high]),
+        Distribution::LogUniform { low, high } => json!(["log_uniform", low, high]),
+        Distribution::Integer { low, high } => json!(["integer", low, high]),
+        Distribution::LogInteger { low, high } => json!(["log_integer", low, high]),
+        Distribution::Choice(values) => json!(["choice", values]),
+    }
+}

@@ -1,0 +1,141 @@
+//! Searches whose configurations are decided while a sweep runs: the experiment's space and the database's results, put before the
+//! Parzen estimator of `sweep`.
+
+use std::collections::HashMap;
+
+use plan::{Distribution, Experiment, Objective, Search, Trial};
+use serde_json::Value as Json;
+use store::{RunStatus, Standing, Suggestion};
+use sweep::tpe::{Dimension, Known, Point, propose};
+
+use crate::adaptive;
+
+/// A search with the hash that its decisions are kept under.
+#[derive(Clone, Debug)]
+pub struct Searching {
+    /// The search.
+    pub search: Search,
+    /// Hash of what it is.
+    pub identity: String,
+    /// Hashes of the configurations that the plan has decided, in the order of the search's points.
+    pub startup: Vec<String>,
+}
+
+/// The searches of an experiment; `configuration` hashes a trial without its seed.
+pub fn searches(experiment: &Experiment, trials: &[(&Trial, String)]) -> Vec<Searching> {
+    let searching = |search: &Search| {
+        let mut startup: Vec<String> = Vec::new();
+        for (_, configuration) in trials.iter().filter(|(trial, _)| trial.variant == search.variant) {
+            if !startup.contains(configuration) {
+                startup.push(configuration.clone());
+            }
+        }
+        let identity = experiment.search_identity(search, &startup);
+        Searching { search: search.clone(), identity, startup }
+    };
+    experiment.searches.iter().map(searching).collect()
+}
+
+/// A configuration of a search: where it is, and its hash.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Its coordinates.
+    pub point: Point,
+    /// Its hash.
+    pub configuration: String,
+}
+
+impl Searching {
+    /// The coordinates of values, one for each key of the space.
+    pub fn point(&self, values: &[Json]) -> anyhow::Result<Point> {
+        let coordinate = |(key, value): (&plan::Parameter, &Json)| {
+            let coordinate = key.distribution.coordinate(value);
+            coordinate.ok_or_else(|| anyhow::anyhow!("{}: {value} is not of its distribution", key.key))
+        };
+        self.search.space.iter().zip(values).map(coordinate).collect()
+    }
+
+    /// What the plan has decided.
+    pub fn planned(&self) -> anyhow::Result<Vec<Tried>> {
+        let points = self.search.startup.iter().zip(&self.startup);
+        points.map(|(values, hash)| Ok(Tried { point: self.point(values)?, configuration: hash.clone() })).collect()
+    }
+
+    /// The values of a decision.
+    pub fn values(suggestion: &Suggestion) -> anyhow::Result<Vec<Json>> {
+        Ok(serde_json::from_str(&suggestion.point)?)
+    }
+
+    /// The next point, from where all trials stand: its values, and how many results were known and how many were not yet. `None` where
+    /// the space has no more.
+    pub fn next(
+        &self,
+        tried: &[Tried],
+        standings: &[Standing],
+        objective: Objective,
+        seed: u64,
+    ) -> Option<(Vec<Json>, u32, u32)> {
+        let mut of: HashMap<&str, Vec<&Standing>> = HashMap::new();
+        for standing in standings {
+            of.entry(&standing.configuration).or_default().push(standing);
+        }
+        let mut known: Vec<(Score, &Tried)> = Vec::new();
+        let mut pending = Vec::new();
+        for tried in tried {
+            match of.get(tried.configuration.as_str()).and_then(|trials| score(objective, trials)) {
+                Some(score) => known.push((score, tried)),
+                None => pending.push(tried.point.clone()),
+            }
+        }
+        known.sort_by(|(a, _), (b, _)| {
+            (a.class, a.missing).cmp(&(b.class, b.missing)).then(a.value.total_cmp(&b.value))
+        });
+        let ranked: Vec<Point> = known.iter().map(|(_, tried)| tried.point.clone()).collect();
+        let space: Vec<Dimension> = self.search.space.iter().map(|key| dimension(&key.distribution)).collect();
+        let counts = (ranked.len() as u32, pending.len() as u32);
+        let point = propose(&space, Known { ranked: &ranked, pending: &pending }, seed, tried.len() as u64)?;
+        let values = self.search.space.iter().zip(point).map(|(key, at)| key.distribution.value(at)).collect();
+        Some((values, counts.0, counts.1))
+    }
+}
+
+/// How a configuration did: what was trained to its end comes before what was left, what was left late before what was left early, and
+/// what failed comes last.
+struct Score {
+    class: u8,
+    missing: u32,
+    value: f64,
+}
+
+/// A configuration's score, a mean over its seeds after the last epoch; none while any of them is under way.
+fn score(objective: Objective, trials: &[&Standing]) -> Option<Score> {
+    let last = |standing: &&&Standing| {
+        standing.validations.last().map_or(f64::INFINITY, |validation| adaptive::low(objective, validation))
+    };
+    let is_over = |trial: &&Standing| matches!(trial.status, RunStatus::Done | RunStatus::Failed | RunStatus::Pruned);
+    if !trials.iter().all(is_over) {
+        return None;
+    }
+    let with = |status| trials.iter().filter(move |trial: &&&Standing| trial.status == status);
+    let mean = |status| with(status).map(|trial| last(&trial)).sum::<f64>() / with(status).count() as f64;
+    let diverged = trials.iter().any(|trial| trial.failure_kind.as_deref() == Some("not-finite"));
+    Some(if with(RunStatus::Pruned).count() > 0 && !diverged {
+        let epochs = with(RunStatus::Pruned).map(|trial| trial.validations.len()).max().unwrap_or(0);
+        Score { class: 1, missing: u32::MAX - epochs as u32, value: mean(RunStatus::Pruned) }
+    } else if with(RunStatus::Done).count() > 0 && !diverged {
+        Score { class: 0, missing: 0, value: mean(RunStatus::Done) }
+    } else {
+        Score { class: 2, missing: 0, value: f64::INFINITY }
+    })
+}
+
+fn dimension(distribution: &Distribution) -> Dimension {
+    let number = |low, high, log, whole| Dimension::Number { low, high, log, whole };
+    match distribution {
+        Distribution::Uniform { low, high } => number(*low, *high, false, false),
+        Distribution::LogUniform { low, high } => number(*low, *high, true, false),
+        Distribution::Integer { low, high } => number(*low as f64, *high as f64, false, true),
+        Distribution::LogInteger { low, high } => number(*low as f64, *high as f64, true, true),
+        Distribution::Choice(values) => Dimension::Category(values.len()),
+    }
+}
