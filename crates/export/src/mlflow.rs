@@ -111,6 +111,7 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
             RecordStatus::Running => 1,
             RecordStatus::Done => 3,
             RecordStatus::Failed => 4,
+            RecordStatus::Left => 5,
         };
         let finished = run.finished_ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
         let text = format!(

@@ -29,6 +29,8 @@ pub enum RecordStatus {
     Running,
     /// Over, with its test.
     Done,
+    /// Over, left before its end because others did better.
+    Left,
     /// Over, with an error or given up.
     Failed,
 }

@@ -204,7 +204,7 @@ pub fn event_file(run: &RunRecord) -> Vec<u8> {
     }
     if let Some(finished) = run.finished_ms {
         let status = match run.status {
-            RecordStatus::Done => 1,
+            RecordStatus::Done | RecordStatus::Left => 1,
             RecordStatus::Failed => 2,
             RecordStatus::Running => 3,
         };

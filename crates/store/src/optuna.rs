@@ -157,6 +157,7 @@ async fn write(
         let state = match run.status {
             RunStatus::Done if value.is_some() => "COMPLETE",
             RunStatus::Running => "RUNNING",
+            RunStatus::Pruned => "PRUNED",
             RunStatus::Queued | RunStatus::Interrupted => "WAITING",
             _ => "FAIL",
         };

@@ -20,7 +20,7 @@ pub struct List {
     #[arg(long)]
     pub runs: bool,
     /// Only runs that stand so
-    #[arg(long, value_name = "STATUS", value_parser = ["queued", "running", "done", "failed", "interrupted"])]
+    #[arg(long, value_name = "STATUS", value_parser = ["queued", "running", "done", "failed", "interrupted", "pruned"])]
     pub status: Option<String>,
     /// Only runs of this variant or architecture
     #[arg(long, value_name = "NAME")]

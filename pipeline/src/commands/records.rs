@@ -110,7 +110,8 @@ fn records(store: &Store, id: store::ExperimentId) -> anyhow::Result<Vec<RunReco
                 status: match run.status {
                     RunStatus::Done => RecordStatus::Done,
                     RunStatus::Queued | RunStatus::Running | RunStatus::Interrupted => RecordStatus::Running,
-                    _ => RecordStatus::Failed,
+                    RunStatus::Pruned => RecordStatus::Left,
+                    RunStatus::Failed => RecordStatus::Failed,
                 },
                 started_ms,
                 finished_ms,
