@@ -112,19 +112,21 @@ fn lenet5_trains_as_the_reference_does() {
 
 #[test]
 fn alexnet_with_batch_normalization_trains_as_the_reference_does() {
-    follows_the_reference(&tiny_alexnet(Normalization::Batch), 5e-3, "AlexNet with batch normalization");
+    follows_the_reference(&tiny_alexnet(Normalization::Batch), 1e-4, "AlexNet with batch normalization");
 }
 
 #[test]
 fn alexnet_with_local_response_normalization_trains_as_the_reference_does() {
-    follows_the_reference(&tiny_alexnet(Normalization::LocalResponse), 1e-3, "AlexNet with local response");
+    follows_the_reference(&tiny_alexnet(Normalization::LocalResponse), 1e-4, "AlexNet with local response");
 }
 
 #[test]
 fn lenet5_runs_agree_with_pytorch() {
     let Some(device) = device("LeNet-5 against PyTorch") else { return };
-    let shares = traces::check("lenet5_trace.safetensors", &mut Gpu::new(&device), |_| true);
-    assert_eq!(shares.len(), 3);
+    // A run takes the emulator a quarter of a minute; the optimizers are compared by themselves.
+    let wanted = |name: &str| on_hardware() || name == "adam";
+    let shares = traces::check("lenet5_trace.safetensors", &mut Gpu::new(&device), wanted);
+    assert_eq!(shares.len(), if on_hardware() { 3 } else { 1 });
     println!("{shares:?}");
 }
 
