@@ -142,9 +142,10 @@ fn a_number_of_a_search_is_decided_once_and_stays_in_the_plan() {
 fn a_failure_of_the_machine_goes_on_and_is_not_forgotten() {
     let (_folder, path) = temporary();
     let store = Store::open(&path).unwrap();
-    let id = store.record_experiment(&experiment("x"), &plan(2)).unwrap();
-    for kind in ["io", "not-finite"] {
-        let claim = store.claim_next(id, "w", LEASE, &provenance()).unwrap().unwrap();
+    let trials = plan(2);
+    let id = store.record_experiment(&experiment("x"), &trials).unwrap();
+    for (trial, kind) in trials.iter().zip(["io", "not-finite"]) {
+        let claim = store.claim(id, &trial.identity, "w", LEASE, &provenance()).unwrap().unwrap();
         let failure =
             FailureRow { kind: kind.to_owned(), message: "why".to_owned(), epoch: Some(3), ..FailureRow::default() };
         store.record_failure(claim.run, "w", &failure).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use plan::Experiment;
 
 /// Every file with its number of trials, so that none grows unnoticed.
-const FILES: [(&str, usize); 13] = [
+const FILES: [(&str, usize); 14] = [
     ("alexnet-activation", 27),
     ("alexnet-augmentation", 51),
     ("alexnet-cifar10", 6),
@@ -18,6 +18,7 @@ const FILES: [(&str, usize); 13] = [
     ("alexnet-towers", 6),
     ("alexnet-weight-decay", 15),
     ("lenet5-average", 15),
+    ("lenet5-halving", 75),
     ("lenet5-mnist", 24),
     ("quickstart", 12),
 ];

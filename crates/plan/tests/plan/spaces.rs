@@ -177,7 +177,7 @@ fn samplers_that_make_no_sense() {
     sampler("{ kind = \"random\" }", ": `configurations` is missing");
     sampler(
         "{ kind = \"randon\", configurations = 1 }",
-        ".kind: unknown value `randon`, did you mean `random`? (one of random, sobol)",
+        ".kind: unknown value `randon`, did you mean `random`? (one of random, sobol, tpe)",
     );
     sampler("{ kind = \"random\", configurations = 0 }", ".configurations: must be from 1 to 65536, got 0");
     sampler(
@@ -251,7 +251,7 @@ fn what_does_not_go_with_a_search_by_results_is_refused() {
 #[test]
 fn pruners_are_filled_in_and_checked() {
     let pruner = |keys: &str| format!("[sweep.pruner]\n{keys}");
-    let halving = sound(&pruner("kind = \"halving\""), &["train.epochs=15".to_owned()]).policy.pruner.unwrap();
+    let halving = sound(&pruner("kind = \"halving\""), &["train.epochs=15"]).policy.pruner.unwrap();
     assert_eq!((halving.minimum_epochs, halving.reduction_factor, halving.epochs), (3, 3, 15));
     check(
         &pruner("kind = \"halving\"\nmargin = 0.1"),
@@ -259,7 +259,7 @@ fn pruners_are_filled_in_and_checked() {
     );
     check(
         &pruner("kind = \"median\"\nminimum_epochs = 20"),
-        "x.toml:3: sweep.pruner.minimum_epochs: must be from 1 to 19, below train.epochs = 20, got 20",
+        "x.toml:3: sweep.pruner.minimum_epochs: must be from 1 to 9, below train.epochs = 10, got 20",
     );
     check(
         &pruner("kind = \"halving\"\nreduction_factor = 1"),
