@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use store::Store;
 
-use crate::workplace::{DB, Workplace};
+use crate::workplace::{DB, SMALL, Workplace};
 
 const BOTH: &str = r#"
 name = "both"
@@ -179,4 +179,30 @@ fn a_plan_shows_parameters_steps_and_the_rates_of_the_book() {
     place.run("prepare experiment.toml").exits(0);
     let row = place.run("plan experiment.toml --quiet --format json").exits(0).json()[0].clone();
     assert_eq!(row["steps_per_epoch"], 85, "5,400 images in batches of 64");
+}
+
+#[test]
+fn the_plan_estimates_the_time_from_steps_and_then_from_records() {
+    let place = Workplace::with(SMALL);
+    place.run("prepare experiment.toml").exits(0);
+    let plan = place.run("plan experiment.toml --estimate --jobs 2").exits(0);
+    assert!(plan.stderr.contains("with 2 side by side, from a few steps"), "{}", plan.stderr);
+    place.run("sweep experiment.toml seeds=1 --no-report").exits(0);
+    let plan = place.run("plan experiment.toml --estimate").exits(0);
+    assert!(plan.stderr.contains("4 trials, 2 to run"), "{}", plan.stderr);
+    assert!(plan.stderr.contains("from recorded runs of such networks on these data"), "{}", plan.stderr);
+}
+
+#[test]
+fn watching_shows_what_is_done_and_writes_nothing() {
+    let place = Workplace::with(SMALL);
+    place.run("sweep experiment.toml --no-report").exits(0);
+    let before = std::fs::read(place.path(DB)).unwrap();
+    let seen = place.run("watch").exits(0);
+    assert!(seen.text().starts_with("small: 4 trials: 4 done; 8 epochs\n"), "{}", seen.text());
+    assert_eq!(seen.text().matches("  best: ").count(), 4);
+    assert!(!seen.text().contains('\x1b'), "plain text where it is no terminal");
+    assert_eq!(std::fs::read(place.path(DB)).unwrap(), before);
+    let unknown = place.run("watch other").exits(2);
+    assert!(unknown.stderr.contains("no experiment other"), "{}", unknown.stderr);
 }

@@ -93,6 +93,11 @@ pub enum Command {
     Plan {
         #[command(flatten)]
         experiment: Experiment,
+        /// Estimate the time too: from recorded runs of such networks on these data, else from a few steps
+        #[arg(long)]
+        estimate: bool,
+        #[command(flatten)]
+        machine: Machine,
         #[command(flatten)]
         rows: Rows,
     },
@@ -130,6 +135,8 @@ pub enum Command {
     },
     /// Evaluate a run's final weights on a split of its own or another data set
     Evaluate(Evaluate),
+    /// Show where the trials of a database stand, drawn anew again and again; only reads
+    Watch(Watch),
     /// Train a run again and name the first epoch that differs from its record, or say that none does
     Verify(Verify),
     /// Say what image files show: the most probable classes
@@ -317,6 +324,20 @@ pub struct Evaluate {
     /// Threads [default: one per core]
     #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub threads: usize,
+}
+
+/// Watch a database.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// Names of experiments [default: all]
+    #[arg(value_name = "EXPERIMENT")]
+    pub experiments: Vec<String>,
+    /// Draw once and end
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two pictures, in seconds
+    #[arg(long = "interval", value_name = "SECONDS", default_value_t = 1.0)]
+    pub interval_s: f64,
 }
 
 /// Train a run again and compare.

@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod data;
 mod exit;
+mod forecast;
 mod output;
 mod progress;
 mod provenance;

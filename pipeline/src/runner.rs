@@ -18,7 +18,9 @@ use train::{Device, Stop};
 
 use crate::{
     cli::{Global, Machine},
-    data, progress, provenance,
+    data,
+    forecast::{self, Memory, memory_limit},
+    progress, provenance,
     queue::{TrialQueue, Wanted},
     searching::{self, Searching},
 };
@@ -246,6 +248,14 @@ pub fn sweep(
     chosen: Option<&[usize]>,
 ) -> anyhow::Result<Swept> {
     let stop = stop_on_interrupt()?;
+    let (most, _) = share(machine, &ready.trials, usize::MAX);
+    let mut fitting = most;
+    let mut memory = Memory::default();
+    for planned in &ready.trials {
+        let need = memory.of(&planned.network, &planned.trial.settings.train, 1);
+        fitting = forecast::fitting(need, fitting, machine.jobs.is_some(), &planned.trial.label(), memory_limit())
+            .map_err(|message| anyhow::anyhow!("{}: {message}", ready.file.display()))?;
+    }
     let store = Store::open(&global.db)?;
     let experiment = NewExperiment {
         name: ready.experiment.name.clone(),
@@ -316,7 +326,7 @@ pub fn sweep(
     let of_each = ready.trials.first().map_or(0, |planned| u64::from(planned.trial.settings.train.epochs));
     let epochs: u64 =
         undecided as u64 * of_each + states.iter().filter(|state| !over(state)).map(epochs_of).sum::<u64>();
-    let (jobs, threads) = share(machine, &ready.trials, wanted.planned.len() + undecided);
+    let (jobs, threads) = share(machine, &ready.trials, (wanted.planned.len() + undecided).min(fitting));
     let queue = TrialQueue {
         store: &store,
         experiment: id,

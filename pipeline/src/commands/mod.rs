@@ -23,6 +23,7 @@ pub mod show;
 mod sweep;
 mod train;
 mod verify;
+mod watch;
 
 use std::io::Write;
 
@@ -39,13 +40,16 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
     match cli.command {
         Command::Prepare(prepare) => prepare::run(&prepare, global),
-        Command::Plan { experiment, rows } => plan::run(&experiment, &rows, global),
+        Command::Plan { experiment, estimate, machine, rows } => {
+            plan::run(&experiment, estimate, machine, &rows, global)
+        }
         Command::Train { experiment, trial, again, machine } => train::run(&experiment, trial, again, machine, global),
         Command::Sweep { experiment, again, retry_failed, resume_pruned, no_report, machine } => {
             let redo = Redo { done: again, failed: again || retry_failed, pruned: resume_pruned };
             sweep::run(&experiment, redo, no_report, machine, global)
         }
         Command::Evaluate(evaluate) => evaluate::run(&evaluate, global),
+        Command::Watch(asked) => watch::run(&asked, global),
         Command::Verify(asked) => verify::run(&asked, global),
         Command::Predict(predict) => predict::run(&predict, global),
         Command::Export(export) if export.out.is_none() => records::run(&export, global),

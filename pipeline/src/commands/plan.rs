@@ -9,9 +9,10 @@ use store::{Store, TrialState};
 
 use crate::{
     adaptive,
-    cli::{self, Global, Rows},
+    cli::{self, Global, Machine, Rows},
     data,
     exit::Exit,
+    forecast::{self, Basis, Memory, Pace, memory_limit},
     output::{bytes, integer, rows, text},
     searching::{self, Searching},
 };
@@ -66,6 +67,23 @@ fn rates(rates: &[f64]) -> String {
     out.join(" ")
 }
 
+/// Says how long it will take.
+fn told(seconds: f64, sources: &[Basis], machine: Machine, is_rough: bool) {
+    if sources.is_empty() {
+        eprintln!("estimate: nothing to run, or the data set is not prepared yet");
+        return;
+    }
+    let jobs = machine.jobs.map_or(1, usize::from);
+    let from = match (sources.contains(&Basis::Recorded), sources.contains(&Basis::Probe)) {
+        (true, false) => "from recorded runs of such networks on these data",
+        (false, _) => "from a few steps",
+        (true, true) => "from recorded runs where there are some, else from a few steps",
+    };
+    let note = if is_rough { "; a pruner makes it less, a search adds to it" } else { "" };
+    let side = if jobs > 1 { format!(" with {jobs} side by side") } else { String::new() };
+    eprintln!("estimate: {}{side}, {from}, without the tests{note}", forecast::duration(seconds / jobs as f64));
+}
+
 /// The trials that searches have decided so far.
 fn decided(
     plan: &Experiment,
@@ -100,7 +118,13 @@ fn decided(
 }
 
 /// Prints the trials, their size, learning rates and memory, and what has been run.
-pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::Result<Exit> {
+pub fn run(
+    experiment: &cli::Experiment,
+    estimate: bool,
+    machine: Machine,
+    to: &Rows,
+    global: &Global,
+) -> anyhow::Result<Exit> {
     let plan = Experiment::load(&experiment.file, &experiment.overrides)?;
     let store = if global.db.exists() { Some(Store::open_read_only(&global.db)?) } else { None };
     let known: HashMap<String, TrialState> = if let Some(store) = &store {
@@ -113,7 +137,9 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
         HashMap::new()
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut memory_of: Vec<(graph::Network, ::plan::Train, usize)> = Vec::new();
+    let mut memory_of = Memory::default();
+    let mut pace = if estimate { Some(Pace::read(store.as_ref())?) } else { None };
+    let (mut seconds, mut sources) = (0.0, Vec::new());
     let (mut unprepared, mut waiting) = (false, 0);
     let mut table = Vec::new();
     let mut trials = plan.trials();
@@ -140,17 +166,13 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
             ::train::check_initial_weights(trial, network)
                 .with_context(|| format!("{}: trial {}", experiment.file.display(), trial.label()))?;
         }
-        let memory = network.as_ref().map(|network| {
-            let same = |(n, t, _): &&(graph::Network, ::plan::Train, usize)| {
-                n == network && t.batch_size == train.batch_size && t.optimizer == train.optimizer
-            };
-            if let Some((.., memory)) = memory_of.iter().find(same) {
-                return *memory;
-            }
-            let memory = ::train::memory(network, train, threads).total_bytes();
-            memory_of.push((network.clone(), train.clone(), memory));
-            memory
-        });
+        let memory = network.as_ref().map(|network| memory_of.of(network, train, threads));
+        if let Some(memory) = memory {
+            let jobs = machine.jobs.map_or(1, usize::from);
+            forecast::fitting(memory, jobs, machine.jobs.is_some(), &trial.label(), memory_limit())
+                .map_err(|message| anyhow::anyhow!("{}: {message}", experiment.file.display()))?;
+        }
+        let fingerprint = shape.as_ref().and_then(|shape| shape.fingerprint.clone());
         let identity = shape.as_ref().and_then(|shape| shape.fingerprint.as_ref()).map(|f| trial.identity(f));
         unprepared |= identity.is_none();
         let state = identity.and_then(|identity| known.get(&identity));
@@ -166,6 +188,12 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
         waiting += usize::from(matches!(status, "to run" | "to go on"));
         let images = shape.as_ref().and_then(|shape| shape.training_images);
         let steps = images.map_or(1, |images| images.div_ceil(train.batch_size));
+        if let (Some(pace), Some(network), Some(_), "to run" | "to go on") = (&mut pace, &network, images, status) {
+            let (step_s, source) = pace.step_s(network, trial, fingerprint.as_deref(), threads)?;
+            let epochs = f64::from(train.epochs - state.map_or(0, |state| state.epochs).min(train.epochs));
+            seconds += epochs * steps as f64 * step_s;
+            sources.push(source);
+        }
         table.push(vec![
             integer(number),
             text(trial.label()),
@@ -185,6 +213,9 @@ pub fn run(experiment: &cli::Experiment, to: &Rows, global: &Global) -> anyhow::
     if !global.quiet {
         let noun = if trials.len() == 1 { "trial" } else { "trials" };
         eprintln!("{}: {} {noun}, {waiting} to run", plan.name, trials.len());
+        if estimate {
+            told(seconds, &sources, machine, plan.policy.pruner.is_some() || undecided > 0);
+        }
         if undecided > 0 {
             let (objective, seeds) = (plan.policy.objective.name(), plan.seeds.len());
             eprintln!(
