@@ -11,8 +11,12 @@ use store::{Store, Value};
 pub struct Memory(Vec<(graph::Network, Train, usize)>);
 
 impl Memory {
-    /// Bytes that a trial's training takes, its images left out: those are mapped, not loaded.
-    pub fn of(&mut self, network: &graph::Network, train: &Train, threads: usize) -> usize {
+    /// Bytes that a trial's training on so many images takes, the images left out: those are mapped, not loaded. No batch is
+    /// larger than the split that it comes from.
+    pub fn of(&mut self, network: &graph::Network, train: &Train, images: usize, threads: usize) -> usize {
+        let mut train = train.clone();
+        train.batch_size = train.batch_size.min(images.max(1));
+        let train = &train;
         let alike = |(other, settings, _): &&(graph::Network, Train, usize)| {
             other == network && settings.batch_size == train.batch_size && settings.optimizer == train.optimizer
         };
@@ -131,18 +135,20 @@ impl Pace {
         if let Some((.., step_s)) = self.probed.iter().find(alike) {
             return Ok((*step_s, Basis::Probe));
         }
-        let step_s = probe(network, settings, threads);
+        let step_s = probe(network, settings, threads)?;
         self.probed.push((network.clone(), settings.train.clone(), step_s));
         Ok((step_s, Basis::Probe))
     }
 }
 
 /// Seconds of a step and its share of validation, from a few steps. Validation passes forward only: about a third of a training step.
-fn probe(network: &graph::Network, settings: &Settings, threads: usize) -> f64 {
+fn probe(network: &graph::Network, settings: &Settings, threads: usize) -> anyhow::Result<f64> {
     const STEPS: u32 = 10;
     let held_back = settings.dataset.validation_fraction;
     let share = if held_back < 1.0 { held_back / (1.0 - held_back) / 3.0 } else { 0.0 };
-    ::train::bench::measure(network, settings, threads, false, Some(STEPS)).step_s * (1.0 + share)
+    let device = ::train::Device::resolve(settings.train.device)?;
+    let measured = ::train::bench::measure(network, settings, &device, threads, false, Some(STEPS))?;
+    Ok(measured.step_s * (1.0 + share))
 }
 
 /// A length of time for people.

@@ -252,7 +252,8 @@ pub fn sweep(
     let mut fitting = most;
     let mut memory = Memory::default();
     for planned in &ready.trials {
-        let need = memory.of(&planned.network, &planned.trial.settings.train, 1);
+        let need =
+            memory.of(&planned.network, &planned.trial.settings.train, planned.prepared.manifest().train_images, 1);
         fitting = forecast::fitting(need, fitting, machine.jobs.is_some(), &planned.trial.label(), memory_limit())
             .map_err(|message| anyhow::anyhow!("{}: {message}", ready.file.display()))?;
     }

@@ -98,7 +98,7 @@ impl Run {
             plan::Trial { variant: None, seed, settings, assignments: Vec::new(), initial_weights_hash: None };
         if trial.settings.train.initial_weights.is_some() {
             let words = provenance::split(&self.config).into_iter().chain(weights);
-            let path = words.filter_map(|word| Some(word.strip_prefix("train.initial_weights=")?.to_owned())).last();
+            let path = words.rev().find_map(|word| Some(word.strip_prefix("train.initial_weights=")?.to_owned()));
             let written = || {
                 let trials = Experiment::parse(&self.toml, &self.file, &[]).ok()?.trials();
                 trials.into_iter().find_map(|trial| trial.settings.train.initial_weights)

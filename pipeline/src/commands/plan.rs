@@ -166,8 +166,11 @@ pub fn run(
             ::train::check_initial_weights(trial, network)
                 .with_context(|| format!("{}: trial {}", experiment.file.display(), trial.label()))?;
         }
-        let memory = network.as_ref().map(|network| memory_of.of(network, train, threads));
-        if let Some(memory) = memory {
+        let images = shape.as_ref().and_then(|shape| shape.training_images);
+        let memory =
+            network.as_ref().map(|network| memory_of.of(network, train, images.unwrap_or(usize::MAX), threads));
+        // Without knowing the data, a batch may be smaller than it says.
+        if let Some(memory) = memory.filter(|_| images.is_some()) {
             let jobs = machine.jobs.map_or(1, usize::from);
             forecast::fitting(memory, jobs, machine.jobs.is_some(), &trial.label(), memory_limit())
                 .map_err(|message| anyhow::anyhow!("{}: {message}", experiment.file.display()))?;
