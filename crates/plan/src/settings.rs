@@ -305,9 +305,9 @@ pub enum Precision {
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
     /// A GPU where one can be used, else the processor.
-    #[default]
     Auto,
-    /// The processor.
+    /// The processor: the default, until a GPU has been seen to give the same results.
+    #[default]
     Cpu,
     /// An NVIDIA GPU; it is an error if none can be used.
     Cuda,

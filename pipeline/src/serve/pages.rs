@@ -46,11 +46,7 @@ pub fn answer(site: &Site, path: &str, is_part: bool) -> Response {
             return match name {
                 Ok(Some((id, name))) => match site.report(id, &name) {
                     Ok((page, grows)) => Response::report(page, grows),
-                    // Mostly because no run is done yet.
-                    Err(error) => {
-                        let body = format!("<h1>No report yet</h1><p>{}</p>", escaped(&error.to_string()));
-                        Response::page(404, whole("No report yet", &body))
-                    }
+                    Err(error) => failed(&error),
                 },
                 Ok(None) => Response::text(404, "there is nothing here"),
                 Err(error) => failed(&error),
