@@ -35,6 +35,7 @@ impl Store {
             "SELECT x.name AS experiment,
                 count(p.identity) AS trials,
                 coalesce(sum(s.status = 'done'), 0) AS done,
+                coalesce(sum(s.status = 'pruned'), 0) AS pruned,
                 coalesce(sum(s.status = 'failed'), 0) AS failed,
                 coalesce(sum(s.status = 'running' AND s.lease_until_ms > ?4), 0) AS running,
                 strftime('%Y-%m-%d %H:%M', x.updated_ms / 1000, 'unixepoch') AS planned_utc,
