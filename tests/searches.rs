@@ -53,7 +53,16 @@ fn halving_leaves_most_keeps_the_winner_and_can_be_resumed_to_the_same_bits() {
     let again = place.run("sweep experiment.toml --no-report").exits(0);
     assert!(again.stderr.contains("2 of 18 trials done (2 of them before), 16 left early"), "{}", again.stderr);
 
+    // What was left stays resumable whatever is tidied up, and another machine takes over first what was left and then its end.
+    place.run("merge results.db --db other.db --quiet").exits(0);
+    let removed = place.run("gc --yes --format json --quiet").exits(0).json();
+    assert_eq!(removed.as_array().unwrap().len(), 2, "checkpoints of what is done: {removed}");
     let resumed = place.run("sweep experiment.toml --resume-pruned --no-report").exits(0);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM claims WHERE from_epoch = 0"), 18, "nothing began anew");
+    let merged = place.run("merge results.db --db other.db").exits(0);
+    assert!(merged.text().contains("16 further than here, 2 here already"), "{}", merged.text());
+    assert_eq!(place.count("other.db", "SELECT count(*) FROM results WHERE status = 'done'"), 18);
+    assert_eq!(place.count("other.db", "SELECT count(*) FROM prunings"), 16);
     assert!(resumed.stderr.contains("18 of 18 trials done"), "{}", resumed.stderr);
     assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 18, "they went on as the same runs");
     assert_eq!(place.count(DB, "SELECT count(*) FROM prunings"), 16, "why they were left stays");

@@ -3,6 +3,7 @@
 //! Rows are read in one transaction of the other database and written in one of this one. Tables are copied by the names of their
 //! columns, so that a migration that adds some needs nothing here: a table with a `run_id` belongs to its run.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -252,8 +253,18 @@ struct Here {
 /// When it was asked for, and by whom and when it was first taken up: the same for copies of one run only.
 type Origin = (i64, Option<String>, Option<i64>);
 
+/// How final a status is: done; failed, from which a run may be taken up again; all others.
+fn finality(status: &str) -> u8 {
+    match status {
+        "done" => 2,
+        "failed" => 1,
+        _ => 0,
+    }
+}
+
+/// Whether a run with this status is over. One that was pruned may be taken to its end yet.
 fn finished(status: &str) -> bool {
-    !matches!(status, "queued" | "running" | "interrupted")
+    finality(status) > 0
 }
 
 struct Merge<'a> {
@@ -375,7 +386,11 @@ impl Merge<'_> {
 
             let same = here.iter().find(|run| run.origin == origin);
             let taken = here.iter().find(|run| run.attempt == attempt);
-            let ahead = |run: &Here| !finished(&run.status) && (finished(&status) || epochs > run.epochs);
+            let ahead = |run: &Here| match finality(&status).cmp(&finality(&run.status)) {
+                Ordering::Greater => true,
+                Ordering::Equal => !finished(&status) && epochs > run.epochs,
+                Ordering::Less => false,
+            };
             let (fate, place, attempt) = match (same, taken) {
                 _ if is_live => (Fate::Running, None, attempt),
                 (Some(run), _) if run.live => (Fate::Running, None, attempt),

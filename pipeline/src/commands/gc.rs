@@ -28,7 +28,7 @@ pub struct Gc {
     /// Remove them; without it they are only listed
     #[arg(long)]
     pub yes: bool,
-    /// Checkpoints of interrupted runs too: they then start anew
+    /// Checkpoints of runs that can go on too (interrupted, pruned, failed): they then start anew
     #[arg(long)]
     pub unfinished: bool,
     /// Final weights too, of these runs
@@ -55,9 +55,9 @@ fn reason(file: &str, run: &RunFiles, gc: &Gc) -> Option<&'static str> {
     if run.live {
         return None;
     }
-    let over = matches!(run.status.as_str(), "done" | "failed" | "pruned");
     match file {
-        "checkpoint.safetensors" if over => Some("the run is over"),
+        // All others can be gone on with: `sweep`, `--resume-pruned`, `--retry-failed`.
+        "checkpoint.safetensors" if run.status == "done" => Some("the run is over"),
         "checkpoint.safetensors" if gc.unfinished => Some("the run starts anew"),
         "weights.safetensors" if run.status == "done" => match gc.weights? {
             Weights::Archived => run.archived.then_some("archived"),
