@@ -18,7 +18,11 @@ impl Memory {
         train.batch_size = train.batch_size.min(images.max(1));
         let train = &train;
         let alike = |(other, settings, _): &&(graph::Network, Train, usize)| {
-            other == network && settings.batch_size == train.batch_size && settings.optimizer == train.optimizer
+            let shape = |train: &Train| {
+                let moments = (train.optimizer, train.average_decay.is_some(), train.gradient_clip.is_some());
+                (train.batch_size, train.evaluation_batch_size, moments)
+            };
+            other == network && shape(settings) == shape(train)
         };
         if let Some((.., memory)) = self.0.iter().find(alike) {
             return *memory;

@@ -63,16 +63,27 @@ pub struct TrialQueue<'a> {
 
 /// The trials that a sweep is about, as far as this process knows them.
 pub struct Wanted {
-    /// Those of the plan, then those that searches have decided.
-    pub planned: Vec<Arc<Planned>>,
+    /// Those of the plan and those that searches have decided, by their identities.
+    planned: HashMap<String, Arc<Planned>>,
     /// For each search the configurations that it has tried.
     pub tried: Vec<Vec<Tried>>,
 }
 
 impl Wanted {
+    /// Trials of the plan; no search has tried anything.
+    pub fn new(planned: impl IntoIterator<Item = Arc<Planned>>) -> Self {
+        let planned = planned.into_iter().map(|planned| (planned.identity.clone(), planned)).collect();
+        Self { planned, tried: Vec::new() }
+    }
+
     /// The trial of this identity.
     pub fn find(&self, identity: &str) -> Option<&Arc<Planned>> {
-        self.planned.iter().find(|planned| planned.identity == identity)
+        self.planned.get(identity)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.planned.len()
     }
 
     /// Adds what searches have decided since, be it in this process or in another.
@@ -88,7 +99,7 @@ impl Wanted {
                 let planned = suggested(ready, search, &values)?;
                 let Some(first) = planned.first() else { continue };
                 tried.push(Tried { point: search.point(&values)?, configuration: first.configuration() });
-                self.planned.extend(planned.into_iter().map(Arc::new));
+                self.planned.extend(planned.into_iter().map(|planned| (planned.identity.clone(), Arc::new(planned))));
             }
         }
         Ok(())
@@ -279,10 +290,10 @@ impl TrialQueue<'_> {
         let states = self.store.trial_states(self.experiment)?;
         self.learn(states.iter().map(|state| state.identity.as_str()))?;
         for state in states {
-            let Some(planned) = self.wanted().find(&state.identity).cloned() else { continue };
             if matches!(state.status, RunStatus::Done | RunStatus::Failed) {
                 continue;
             }
+            let Some(planned) = self.wanted().find(&state.identity).cloned() else { continue };
             // Without a GPU nothing began. One that is lost on the way leaves the trials that insist on it for another time.
             let Ok(device) = Device::resolve(planned.trial.settings.train.device) else { continue };
             if let Some(job) = self.take(worker, (Arc::clone(&planned), device), planned.trial.settings.train.epochs)? {
@@ -368,7 +379,7 @@ impl TrialQueue<'_> {
 
     /// Lets a trial go on after a failure of the machine, as often as `sweep.retries` says.
     fn retries(&self, job: &Job, kind: &str) -> anyhow::Result<bool> {
-        if !matches!(kind, "panic" | "io" | "memory" | "device") {
+        if !matches!(kind, "panic" | "io" | "device") {
             return Ok(false);
         }
         let mut retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
 //! Runs trials out of the results database: the wall between training and storing stands here.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -250,11 +251,11 @@ pub fn sweep(
     let stop = stop_on_interrupt()?;
     let (most, _) = share(machine, &ready.trials, usize::MAX);
     let mut fitting = most;
-    let mut memory = Memory::default();
+    let (mut memory, limit) = (Memory::default(), memory_limit());
     for planned in &ready.trials {
         let need =
             memory.of(&planned.network, &planned.trial.settings.train, planned.prepared.manifest().train_images, 1);
-        fitting = forecast::fitting(need, fitting, machine.jobs.is_some(), &planned.trial.label(), memory_limit())
+        fitting = forecast::fitting(need, fitting, machine.jobs.is_some(), &planned.trial.label(), limit)
             .map_err(|message| anyhow::anyhow!("{}: {message}", ready.file.display()))?;
     }
     let store = Store::open(&global.db)?;
@@ -278,11 +279,10 @@ pub fn sweep(
             store.release(run, worker)?;
         }
     }
-    let planned: Vec<Arc<Planned>> = match chosen {
-        Some(positions) => positions.iter().map(|&position| Arc::clone(&ready.trials[position])).collect(),
-        None => ready.trials.clone(),
+    let mut wanted = match chosen {
+        Some(positions) => Wanted::new(positions.iter().map(|&position| Arc::clone(&ready.trials[position]))),
+        None => Wanted::new(ready.trials.iter().cloned()),
     };
-    let mut wanted = Wanted { planned, tried: Vec::new() };
     if chosen.is_none() {
         for search in &ready.searches {
             wanted.tried.push(search.planned()?);
@@ -304,12 +304,14 @@ pub fn sweep(
         // What the machine is to blame for goes on from its checkpoint, as the same run.
         store.go_on(&again)?;
     }
-    let failed_still = |identity: &&str| {
-        let state = |state: &TrialState| state.identity == **identity && state.status == RunStatus::Interrupted;
-        redo.done || !store.trial_states(id).is_ok_and(|states| states.iter().any(state))
-    };
-    let again: Vec<&str> = again.into_iter().filter(failed_still).collect();
-    store.again(id, &again)?;
+    let going_on: HashSet<String> = store
+        .trial_states(id)?
+        .into_iter()
+        .filter(|state| !redo.done && state.status == RunStatus::Interrupted)
+        .map(|state| state.identity)
+        .collect();
+    let anew: Vec<&str> = again.into_iter().filter(|identity| !going_on.contains(*identity)).collect();
+    store.again(id, &anew)?;
 
     let states: Vec<TrialState> = store.trial_states(id)?.into_iter().filter(|state| is_wanted(state)).collect();
     // One trial by itself, or one that is to go on, is not compared with others.
@@ -327,7 +329,7 @@ pub fn sweep(
     let of_each = ready.trials.first().map_or(0, |planned| u64::from(planned.trial.settings.train.epochs));
     let epochs: u64 =
         undecided as u64 * of_each + states.iter().filter(|state| !over(state)).map(epochs_of).sum::<u64>();
-    let (jobs, threads) = share(machine, &ready.trials, (wanted.planned.len() + undecided).min(fitting));
+    let (jobs, threads) = share(machine, &ready.trials, (wanted.count() + undecided).min(fitting));
     let queue = TrialQueue {
         store: &store,
         experiment: id,

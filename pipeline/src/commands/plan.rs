@@ -137,7 +137,7 @@ pub fn run(
         HashMap::new()
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut memory_of = Memory::default();
+    let (mut memory_of, limit) = (Memory::default(), memory_limit());
     let mut pace = if estimate { Some(Pace::read(store.as_ref())?) } else { None };
     let (mut seconds, mut sources) = (0.0, Vec::new());
     let (mut unprepared, mut waiting) = (false, 0);
@@ -172,7 +172,7 @@ pub fn run(
         // Without knowing the data, a batch may be smaller than it says.
         if let Some(memory) = memory.filter(|_| images.is_some()) {
             let jobs = machine.jobs.map_or(1, usize::from);
-            forecast::fitting(memory, jobs, machine.jobs.is_some(), &trial.label(), memory_limit())
+            forecast::fitting(memory, jobs, machine.jobs.is_some(), &trial.label(), limit)
                 .map_err(|message| anyhow::anyhow!("{}: {message}", experiment.file.display()))?;
         }
         let fingerprint = shape.as_ref().and_then(|shape| shape.fingerprint.clone());
