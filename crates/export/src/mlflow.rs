@@ -60,6 +60,15 @@ fn plain_name(text: &str) -> String {
     name(&text.replace('/', "_"))
 }
 
+/// Writes one of a run's some hundred small files, without waiting for the disk for each: what makes them a run comes after them.
+fn part(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let fail = |source| ExportError::Write { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    std::fs::write(path, bytes).map_err(fail)
+}
+
 /// Writes an experiment and its runs into the file store `folder`, for `mlflow ui --backend-store-uri folder`. Numbers of
 /// experiments and runs depend on their names and identities alone: writing again replaces.
 ///
@@ -87,7 +96,7 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
         for (key, value) in &run.settings {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let text: String = text.chars().take(LONGEST_PARAMETER).collect();
-            write_whole(&place.join("params").join(plain_name(key)), text.as_bytes())?;
+            part(&place.join("params").join(plain_name(key)), text.as_bytes())?;
         }
         let mut measures: Vec<&str> = run.points.iter().map(|point| point.measure.as_str()).collect();
         measures.sort_unstable();
@@ -99,12 +108,12 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
                 .filter(|point| point.measure == measure)
                 .map(|point| format!("{} {:?} {}\n", point.at_ms, point.value, point.epoch))
                 .collect();
-            write_whole(&place.join("metrics").join(name(measure)), lines.as_bytes())?;
+            part(&place.join("metrics").join(name(measure)), lines.as_bytes())?;
         }
         let own = [("mlflow.runName", &run.name), ("mlflow.source.name", &"pipeline".to_owned())]
             .map(|(k, v)| (k.to_owned(), v.clone()));
         for (key, value) in run.notes.iter().chain(&own) {
-            write_whole(&place.join("tags").join(plain_name(key)), value.as_bytes())?;
+            part(&place.join("tags").join(plain_name(key)), value.as_bytes())?;
         }
         // RunStatus of MLflow's protocol.
         let status = match run.status {
@@ -122,6 +131,7 @@ pub fn write_mlflow(folder: &Path, experiment: &str, runs: &[RunRecord]) -> Resu
             quoted(&run.name),
             run.started_ms,
         );
+        // After its parts: a folder without it is no run yet.
         write_whole(&place.join("meta.yaml"), text.as_bytes())?;
     }
     // Last: a folder without it is no experiment yet.
