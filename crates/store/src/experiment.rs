@@ -76,6 +76,8 @@ pub struct ExperimentRow {
     pub done: u32,
     /// Trials whose newest run has failed.
     pub failed: u32,
+    /// Trials whose newest run was left early.
+    pub pruned: u32,
 }
 
 impl Store {
@@ -165,11 +167,13 @@ impl Store {
             Ok(sqlx::query_as(
                 "SELECT x.*,
                     count(p.identity) AS trials,
-                    coalesce(sum(EXISTS (SELECT 1 FROM runs AS r WHERE r.identity = p.identity AND r.status = 'done')), 0) AS done,
-                    coalesce(sum((SELECT r.status FROM runs AS r WHERE r.identity = p.identity
-                        ORDER BY r.status = 'done' DESC, r.attempt DESC LIMIT 1) = 'failed'), 0) AS failed
+                    coalesce(sum(s.status = 'done'), 0) AS done,
+                    coalesce(sum(s.status = 'failed'), 0) AS failed,
+                    coalesce(sum(s.status = 'pruned'), 0) AS pruned
                  FROM experiments AS x
                  LEFT JOIN experiment_trials AS p ON p.experiment_id = x.experiment_id AND p.position IS NOT NULL
+                 LEFT JOIN runs AS s ON s.run_id = (SELECT r.run_id FROM runs AS r WHERE r.identity = p.identity
+                    ORDER BY r.status = 'done' DESC, r.attempt DESC LIMIT 1)
                  GROUP BY x.experiment_id
                  ORDER BY x.updated_ms DESC, x.experiment_id DESC",
             )

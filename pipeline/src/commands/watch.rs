@@ -32,7 +32,7 @@ pub fn run(asked: &cli::Watch, global: &Global) -> anyhow::Result<Exit> {
             .filter(|row| asked.experiments.is_empty() || asked.experiments.contains(&row.name))
             .collect();
         if let Some(unknown) = asked.experiments.iter().find(|name| rows.iter().all(|row| row.name != **name)) {
-            anyhow::bail!("{}: no experiment {unknown}; see `pipeline query trials`", global.db.display());
+            anyhow::bail!("{}: no experiment {unknown}; see `pipeline list`", global.db.display());
         }
         let mut page = String::new();
         let mut waiting = false;

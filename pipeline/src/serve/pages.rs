@@ -147,11 +147,12 @@ fn experiment(site: &Site, id: i64) -> Content {
         .take(CURVES)
         .collect();
     let mut body = format!(
-        "<h1>{}</h1><p class=\"question\">{}</p><p>{} of {} trials done, {} failed. <a href=\"/experiment/{id}/report\">Report</a></p>",
+        "<h1>{}</h1><p class=\"question\">{}</p><p>{} of {} trials done, {} pruned, {} failed. <a href=\"/experiment/{id}/report\">Report</a></p>",
         escaped(&found.name),
         escaped(&found.question),
         found.done,
         found.trials,
+        found.pruned,
         found.failed
     );
     for (column, title, unit) in MEASURES {
