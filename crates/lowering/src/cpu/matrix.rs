@@ -13,6 +13,9 @@ use super::vector::{self, Level, fma};
 /// Depth of packed blocks: a panel of b of this depth stays in the first-level cache.
 const DEPTH: usize = 256;
 
+/// Values of a cache line.
+const LINE: usize = 16;
+
 /// Extents of a register tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tile {
@@ -61,18 +64,51 @@ pub(crate) fn row_tiles<S: Simd, const M: usize, const N: usize>(
     right: &[f32],
     to: Target,
 ) {
-    let right = S::as_simd_f32s(right).0.as_chunks::<N>().0;
+    row_tiles_ahead::<S, M, N>(simd, (left, stride), rows, right, &[], to);
+}
+
+/// [`row_tiles`] that brings what the next call will take as its panel, `ahead`, into the cache meanwhile.
+#[inline(always)]
+pub(crate) fn row_tiles_ahead<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    (left, stride): (&[f32], usize),
+    rows: usize,
+    right: &[f32],
+    mut ahead: &[f32],
+    to: Target,
+) {
+    let lines = right.len() / (N * S::F32_LANES) * LINE;
     let mut row = 0;
     while row < rows {
-        let left = (&left[row * stride..], stride);
+        let left = &left[row * stride..];
+        let now = ahead.split_off(..lines.min(ahead.len())).unwrap_or(&[]);
         let to = Target { values: &mut to.values[row * to.stride..], ..to };
         row += match rows - row {
-            n if n >= M => tile::<S, M, N>(simd, left, right, to),
-            n if n >= 6 => tile::<S, 6, N>(simd, left, right, to),
-            n if n >= 4 => tile::<S, 4, N>(simd, left, right, to),
-            n if n >= 2 => tile::<S, 2, N>(simd, left, right, to),
-            _ => tile::<S, 1, N>(simd, left, right, to),
+            n if n >= M => simd.vectorize(RegisterTile::<M, N> { left, stride, right, ahead: now, to }),
+            n if n >= 6 => simd.vectorize(RegisterTile::<6, N> { left, stride, right, ahead: now, to }),
+            n if n >= 4 => simd.vectorize(RegisterTile::<4, N> { left, stride, right, ahead: now, to }),
+            n if n >= 2 => simd.vectorize(RegisterTile::<2, N> { left, stride, right, ahead: now, to }),
+            _ => simd.vectorize(RegisterTile::<1, N> { left, stride, right, ahead: now, to }),
         };
+    }
+}
+
+/// One register tile: a function of its own, so that the compiler keeps its sums in registers wherever it is called from.
+struct RegisterTile<'a, const M: usize, const N: usize> {
+    left: &'a [f32],
+    stride: usize,
+    right: &'a [f32],
+    /// At most a cache line for each step of the depth.
+    ahead: &'a [f32],
+    to: Target<'a>,
+}
+
+impl<const M: usize, const N: usize> WithSimd for RegisterTile<'_, M, N> {
+    type Output = usize;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let right = S::as_simd_f32s(self.right).0.as_chunks::<N>().0;
+        tile::<S, M, N>(simd, (self.left, self.stride), right, self.ahead, self.to)
     }
 }
 
@@ -82,33 +118,52 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     simd: S,
     (left, stride): (&[f32], usize),
     right: &[[S::f32s; N]],
+    ahead: &[f32],
     to: Target,
 ) -> usize {
-    // Four values of each row at a time, so that their addresses are computed once.
-    let (fours, rest) = right.as_chunks::<4>();
-    let mut rows: [&[[f32; 4]]; M] = [&[]; M];
-    let mut last = [[0.0; 4]; M];
-    for i in 0..M {
-        let (row, tail) = left[i * stride..][..right.len()].as_chunks::<4>();
-        rows[i] = &row[..fours.len()];
-        last[i][..tail.len()].copy_from_slice(tail);
-    }
     let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
-    for (k, right) in fours.iter().enumerate() {
-        for j in 0..4 {
+    if S::F32_LANES == 16 {
+        // One step at a time: of four, the compiler loads all values first and spills them.
+        let mut rows: [&[f32]; M] = [&[]; M];
+        for i in 0..M {
+            rows[i] = &left[i * stride..][..right.len()];
+        }
+        for (k, right) in right.iter().enumerate() {
+            vector::prefetch(ahead, k * LINE);
             for i in 0..M {
-                let value = simd.splat_f32s(rows[i][k][j]);
+                let value = simd.splat_f32s(rows[i][k]);
                 for n in 0..N {
-                    sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
+                    sums[i][n] = fma(simd, value, right[n], sums[i][n]);
                 }
             }
         }
-    }
-    for (j, right) in rest.iter().enumerate() {
+    } else {
+        // Four values of each row at a time, so that their addresses are computed once.
+        let (fours, rest) = right.as_chunks::<4>();
+        let mut rows: [&[[f32; 4]]; M] = [&[]; M];
+        let mut last = [[0.0; 4]; M];
         for i in 0..M {
-            let value = simd.splat_f32s(last[i][j]);
-            for n in 0..N {
-                sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+            let (row, tail) = left[i * stride..][..right.len()].as_chunks::<4>();
+            rows[i] = &row[..fours.len()];
+            last[i][..tail.len()].copy_from_slice(tail);
+        }
+        for (k, right) in fours.iter().enumerate() {
+            for j in 0..4 {
+                vector::prefetch(ahead, (4 * k + j) * LINE);
+                for i in 0..M {
+                    let value = simd.splat_f32s(rows[i][k][j]);
+                    for n in 0..N {
+                        sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
+                    }
+                }
+            }
+        }
+        for (j, right) in rest.iter().enumerate() {
+            for i in 0..M {
+                let value = simd.splat_f32s(last[i][j]);
+                for n in 0..N {
+                    sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+                }
             }
         }
     }

@@ -97,6 +97,22 @@ pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f3
     if portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
 }
 
+/// Asks for the cache line of a value, if there is one, without waiting for it.
+#[inline(always)]
+pub(crate) fn prefetch(values: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(value) = values.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the instruction changes no memory and faults on no address; this one is of a value that is borrowed.
+        #[expect(unsafe_code, reason = "an instruction by its name")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
+}
+
 /// The smaller of a limit and x; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn at_most<S: Simd>(simd: S, limit: S::f32s, x: S::f32s) -> S::f32s {

@@ -8,7 +8,7 @@ use super::{
     super::{
         Plan,
         fusion::Epilogue,
-        matrix::{Target, Tile, row_tiles, with_tile},
+        matrix::{Target, Tile, block_depth, row_tiles_ahead, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
@@ -268,13 +268,18 @@ fn products<S: Simd, const M: usize, const N: usize>(
     let c = &kernel.c;
     let width = N * S::F32_LANES;
     let (from, to) = (channel_stride(c.from), channel_stride(c.to));
+    let depth = block_depth(c.from);
     let left = before.chunks_exact(kernel.block() * from);
-    let right = weights.chunks_exact(Weights::product(c));
     let results = after.chunks_exact_mut(kernel.block() * to);
-    for ((left, right), results) in left.zip(right).zip(results) {
-        for (panel, right) in right.chunks_exact(c.from * width).enumerate() {
-            let to = Target { values: &mut results[panel * width..], stride: to, accumulate: false };
-            row_tiles::<S, M, N>(simd, (left, from), tiles, right, to);
+    let mut weights = weights;
+    for (left, results) in left.zip(results) {
+        for panel in (0..c.to).step_by(width) {
+            for start in (0..c.from).step_by(depth) {
+                let right;
+                (right, weights) = weights.split_at(depth.min(c.from - start) * width);
+                let to = Target { values: &mut results[panel..], stride: to, accumulate: start > 0 };
+                row_tiles_ahead::<S, M, N>(simd, (&left[start..], from), tiles, right, weights, to);
+            }
         }
     }
 }
