@@ -104,6 +104,9 @@ impl Kernel for Pooling {
 /// Outputs of a line that are worked on together: sixteen fill whole registers of every level.
 const LINE: usize = 16;
 
+/// Pixels of a row that windows of three, two apart, see for a line of outputs.
+const REACH: usize = 2 * LINE + 1;
+
 /// Every second pixel of a row, so that windows with stride 2 become whole registers: the even ones, one more where a window
 /// of three pixels reaches it, and the odd ones.
 struct Halves {
@@ -112,22 +115,22 @@ struct Halves {
 }
 
 impl Halves {
+    /// Of the pixels from `from` on. Where a plane goes on behind what the windows see, what is there is taken too, and where it ends,
+    /// zeros: neither counts, since outputs behind the last are not used.
     #[inline(always)]
-    fn split(row: &[f32], n: usize) -> Self {
+    fn split(plane: &[f32], from: usize) -> Self {
+        let mut beyond = [0.0; REACH];
+        let pixels = plane[from..].first_chunk().unwrap_or_else(|| {
+            let rest = &plane[from..];
+            beyond[..rest.len()].copy_from_slice(rest);
+            &beyond
+        });
         let mut halves = Self { even: [0.0; LINE + 1], odd: [0.0; LINE] };
-        let (pairs, rest) = row.as_chunks::<2>();
-        if let Some(whole) = pairs.first_chunk::<LINE>() {
-            for i in 0..LINE {
-                halves.even[i] = whole[i][0];
-                halves.odd[i] = whole[i][1];
-            }
-        } else {
-            for (i, pair) in pairs.iter().enumerate().take(n) {
-                halves.even[i] = pair[0];
-                halves.odd[i] = pair[1];
-            }
+        for i in 0..LINE {
+            halves.even[i] = pixels[2 * i];
+            halves.odd[i] = pixels[2 * i + 1];
         }
-        halves.even[n] = pairs.get(n).map_or_else(|| rest.first().copied().unwrap_or(0.0), |pair| pair[0]);
+        halves.even[LINE] = pixels[2 * LINE];
         halves
     }
 
@@ -189,10 +192,10 @@ fn largest<S: Simd>(simd: S, size: usize, rows: &[Halves; 3], n: usize) -> (S::f
 
 /// The rows that a line of windows sees, from output column `from` on.
 #[inline(always)]
-fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize, n: usize) -> [Halves; 3] {
+fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize) -> [Halves; 3] {
     let mut rows = [const { Halves { even: [0.0; LINE + 1], odd: [0.0; LINE] } }; 3];
     for (ky, row) in rows.iter_mut().enumerate().take(p.pool.size) {
-        *row = Halves::split(&x[(2 * oy + ky) * p.w..][2 * from..p.w], n);
+        *row = Halves::split(x, (2 * oy + ky) * p.w + 2 * from);
     }
     rows
 }
@@ -201,7 +204,7 @@ fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize, n: usize) -> [Hal
 fn max_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], y: &mut [f32]) {
     for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
         for (part, line) in line.chunks_mut(LINE).enumerate() {
-            let rows = rows_of_line(p, x, oy, part * LINE, line.len());
+            let rows = rows_of_line(p, x, oy, part * LINE);
             let mut values = [0.0; LINE];
             for n in 0..LINE / S::F32_LANES {
                 S::as_mut_simd_f32s(&mut values).0[n] = largest(simd, p.pool.size, &rows, n).0;
@@ -218,7 +221,7 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
     for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
         for (part, line) in line.chunks(LINE).enumerate() {
             let count = line.len();
-            let rows = rows_of_line(p, x, oy, part * LINE, count);
+            let rows = rows_of_line(p, x, oy, part * LINE);
             // Behind the last window there is nothing to share out.
             let mut share = [0.0; LINE];
             share[..count].copy_from_slice(line);
@@ -235,31 +238,22 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
                         *to = simd.select_f32s(wins, S::as_simd_f32s(&share).0[n], simd.splat_f32s(0.0));
                     }
                 }
-                let row = &mut dx[(2 * oy + ky) * p.w..][2 * part * LINE..p.w];
-                let mut even = [0.0; LINE + 1];
-                even[..LINE].copy_from_slice(&columns[0]);
+                let mut sums = [0.0; REACH];
                 for i in 0..LINE {
-                    even[i + 1] += columns[2][i];
+                    sums[2 * i] = columns[0][i];
+                    sums[2 * i + 1] = columns[1][i];
                 }
-                let (pairs, rest) = row.as_chunks_mut::<2>();
-                if let Some(whole) = pairs.first_chunk_mut::<LINE>() {
-                    for i in 0..LINE {
-                        whole[i][0] += even[i];
-                        whole[i][1] += columns[1][i];
+                for i in 0..LINE {
+                    sums[2 * i + 2] += columns[2][i];
+                }
+                // Behind the last window zeros are added, to the next row or to nothing.
+                let row = &mut dx[(2 * oy + ky) * p.w + 2 * part * LINE..];
+                if let Some(row) = row.first_chunk_mut::<REACH>() {
+                    for i in 0..REACH {
+                        row[i] += sums[i];
                     }
                 } else {
-                    for (i, pair) in pairs.iter_mut().enumerate().take(count) {
-                        pair[0] += even[i];
-                        pair[1] += columns[1][i];
-                    }
-                }
-                if size == 3 {
-                    // The last window's third pixel stands alone, or before one that no window of this part sees.
-                    let whole = count.max(if pairs.len() >= LINE { LINE } else { 0 });
-                    if whole == count {
-                        let last = if count < pairs.len() { &mut pairs[count][0] } else { &mut rest[0] };
-                        *last += even[count];
-                    }
+                    row.iter_mut().zip(&sums).for_each(|(to, sum)| *to += sum);
                 }
             }
         }
