@@ -22,6 +22,7 @@ mod pooling;
 mod program;
 mod simd;
 mod team;
+mod transpose;
 mod update;
 mod vector;
 mod winograd;

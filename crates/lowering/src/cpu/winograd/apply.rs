@@ -8,25 +8,31 @@ use super::{
     super::{
         Plan,
         fusion::Epilogue,
-        matrix::{Target, Tile, block_depth, row_tiles_ahead, with_tile},
+        matrix::{Target, Tile, row_tiles_ahead, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
+        transpose::{Square, transpose},
         vector,
     },
-    Correlation, POINTS, PRODUCTS, channel_stride,
+    Correlation, SIDE, channel_stride,
     tiles::{Destination, Images, Values, data_of_channels},
     transform::{self, both_ways},
+    with_kernel,
 };
 
 /// Tiles that are transformed together: enough for the transformed weights to be read seldom, few enough for their values
 /// to stay near.
 const BLOCK: usize = 64;
 
+/// Most channels that are summed in a row: shorter sums, added up, are more precise than one long one, and rounding of
+/// these sums, magnified by the transform of the outputs, is most of the error of minimal filtering.
+const DEPTH: usize = 128;
+
 /// Tiles, rows of a block are a multiple of this: of the rows of every register tile.
 const ROWS: usize = 12;
 
-/// Transformed weights [groups, 36, panels, from, columns of a panel] of a correlation.
+/// Transformed weights [groups, products, panels, from, columns of a panel] of a correlation.
 struct Weights {
     c: Correlation,
     /// Weights as they stand: [O, C/g, k, k].
@@ -68,15 +74,12 @@ impl WithSimd for TransformWeights<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.kernel.c.kernel {
-            3 => weights::<S, 3>(simd, &self),
-            _ => weights::<S, 5>(simd, &self),
-        }
+        with_kernel!(self.kernel.c, weights::<S>(simd, &self));
     }
 }
 
 #[inline(always)]
-fn weights<S: Simd, const K: usize>(simd: S, t: &TransformWeights) {
+fn weights<S: Simd, const K: usize, const POINTS: usize>(simd: S, t: &TransformWeights) {
     let Weights { c, w, y, transposed } = *t.kernel;
     let (group, part) = (t.task / PRODUCT_TASKS, t.task % PRODUCT_TASKS);
     let source = &t.memory.read(w)[group * c.from * c.to * K * K..][..c.from * c.to * K * K];
@@ -85,26 +88,28 @@ fn weights<S: Simd, const K: usize>(simd: S, t: &TransformWeights) {
     let inputs = chunk(part, c.from.div_ceil(PRODUCT_TASKS), c.from);
     for input in inputs {
         for first in (0..c.to.next_multiple_of(width)).step_by(S::F32_LANES) {
-            let mut taps = [[[0.0; 16]; K]; K];
+            // Rows are channels, then taps.
+            let mut taps: [Square; 2] = [[[0.0; 16]; 16]; 2];
             for lane in 0..S::F32_LANES.min(c.to.saturating_sub(first)) {
                 let output = first + lane;
                 let index = if transposed { input * c.to + output } else { output * c.from + input };
-                let square = &source[index * K * K..][..K * K];
-                for i in 0..K {
-                    for j in 0..K {
-                        let at = if transposed { K * K - 1 - (i * K + j) } else { i * K + j };
-                        taps[i][j][lane] = square[at];
-                    }
+                let kernel = &source[index * K * K..][..K * K];
+                for (part, kernel) in taps.iter_mut().zip(kernel.chunks(16)) {
+                    part[lane][..kernel.len()].copy_from_slice(kernel);
                 }
             }
-            let mut square = [[simd.splat_f32s(0.0); K]; K];
-            for (to, from) in square.as_flattened_mut().iter_mut().zip(taps.as_flattened()) {
-                *to = S::as_simd_f32s(from).0[0];
+            for part in &mut taps[..(K * K).div_ceil(16)] {
+                transpose(simd, part);
             }
-            let products = both_ways!(simd, square, K, POINTS, transform::filter);
+            let mut square = [[simd.splat_f32s(0.0); K]; K];
+            for (tap, to) in square.as_flattened_mut().iter_mut().enumerate() {
+                let tap = if transposed { K * K - 1 - tap } else { tap };
+                *to = S::as_simd_f32s(&taps[tap / 16][tap % 16]).0[0];
+            }
+            let products = both_ways!(simd, square, K, POINTS, transform::filter::<S, K, POINTS>);
             let at = (first / width * c.from + input) * width + first % width;
             for (i, &product) in products.as_flattened().iter().enumerate() {
-                let at = (group * PRODUCTS + i) * size + at;
+                let at = (group * c.products() + i) * size + at;
                 let to = t.memory.write(y, at..at + S::F32_LANES);
                 S::as_mut_simd_f32s(to).0[0] = product;
             }
@@ -137,7 +142,7 @@ impl Apply {
     /// matrix products.
     fn room(&self) -> [usize; 3] {
         let [h, w] = self.c.padded();
-        let values = |channels| PRODUCTS * self.block() * channel_stride(channels);
+        let values = |channels| self.c.products() * self.block() * channel_stride(channels);
         [h * w * Tile::new().columns, values(self.c.from), values(self.c.to)]
     }
 }
@@ -214,7 +219,7 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
                 data::<S, N>(simd, c, there, here.clone(), image, &mut values, done);
                 done += here.len();
             }
-            let weights = &weights[group * PRODUCTS * size..][..PRODUCTS * size];
+            let weights = &weights[group * c.products() * size..][..c.products() * size];
             products::<S, M, N>(simd, kernel, block.len(), weights, before, after);
             let bias = bias.map(|bias| &bias[group * c.to..][..c.to]);
             let mut done = 0;
@@ -222,10 +227,7 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
                 let first = sheet * c.per();
                 let planes = &mut y[first * output + group * c.to * c.oh * c.ow..];
                 let planes = (planes, c.per().min(images - first));
-                match c.side() {
-                    4 => results::<S, 4>(simd, kernel, here.clone(), after, done, bias, planes),
-                    _ => results::<S, 2>(simd, kernel, here.clone(), after, done, bias, planes),
-                }
+                with_kernel!(c, results::<S>(simd, kernel, here.clone(), after, done, bias, planes));
                 done += here.len();
             }
         }
@@ -251,11 +253,14 @@ fn data<S: Simd, const N: usize>(
     first: usize,
 ) {
     for channel in (0..c.from).step_by(N * S::F32_LANES) {
-        data_of_channels::<S, N>(simd, c, images, channel, tiles.clone(), image, values, first);
+        match c.kernel {
+            3 => data_of_channels::<S, N, 6>(simd, c, images, channel, tiles.clone(), image, values, first),
+            _ => data_of_channels::<S, N, 8>(simd, c, images, channel, tiles.clone(), image, values, first),
+        }
     }
 }
 
-/// after [36, tiles, to] = before [36, tiles, from] · weights [36, panels, from, columns].
+/// after [products, tiles, to] = before [products, tiles, from] · weights [products, panels, from, columns].
 #[inline(always)]
 fn products<S: Simd, const M: usize, const N: usize>(
     simd: S,
@@ -268,7 +273,7 @@ fn products<S: Simd, const M: usize, const N: usize>(
     let c = &kernel.c;
     let width = N * S::F32_LANES;
     let (from, to) = (channel_stride(c.from), channel_stride(c.to));
-    let depth = block_depth(c.from);
+    let depth = c.from.div_ceil(c.from.div_ceil(DEPTH));
     let left = before.chunks_exact(kernel.block() * from);
     let results = after.chunks_exact_mut(kernel.block() * to);
     let mut weights = weights;
@@ -287,18 +292,18 @@ fn products<S: Simd, const M: usize, const N: usize>(
 /// Where a tile's outputs go, down or across: (the first of them, image of the sheet, place in it, how many) for at most two
 /// images, without what falls between or behind them.
 #[inline(always)]
-fn parts(from: usize, side: usize, period: usize, extent: usize, sheet: usize) -> [(usize, usize, usize, usize); 2] {
+fn parts(from: usize, period: usize, extent: usize, sheet: usize) -> [(usize, usize, usize, usize); 2] {
     let (image, place) = (from / period, from % period);
-    let here = if image < sheet { extent.saturating_sub(place).min(side) } else { 0 };
+    let here = if image < sheet { extent.saturating_sub(place).min(SIDE) } else { 0 };
     let skipped = period - place;
-    let beyond = if image + 1 < sheet { side.saturating_sub(skipped) } else { 0 };
+    let beyond = if image + 1 < sheet { SIDE.saturating_sub(skipped) } else { 0 };
     [(0, image, place, here), (skipped, image + 1, 0, beyond)]
 }
 
 /// Transforms the products of one sheet's tiles back and writes the planes [to, oh, ow] of its images, of which so many are
 /// there.
 #[inline(always)]
-fn results<S: Simd, const SIDE: usize>(
+fn results<S: Simd, const K: usize, const POINTS: usize>(
     simd: S,
     kernel: &Apply,
     tiles: Range<usize>,
@@ -324,24 +329,28 @@ fn results<S: Simd, const SIDE: usize>(
             for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
                 *value = S::as_simd_f32s(&after[product * block * stride + at..][..S::F32_LANES]).0[0];
             }
-            let square = both_ways!(simd, square, POINTS, SIDE, transform::outputs::<S, SIDE>);
-            let mut values = [[[0.0; 16]; SIDE]; SIDE];
-            for (to, from) in values.as_flattened_mut().iter_mut().zip(square.as_flattened()) {
+            let square = both_ways!(simd, square, POINTS, SIDE, transform::outputs::<S, SIDE, POINTS>);
+            // Rows are pixels, then channels.
+            let mut values: Square = [[0.0; 16]; SIDE * SIDE];
+            for (to, from) in values.iter_mut().zip(square.as_flattened()) {
                 S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(*from, bias);
             }
+            transpose(simd, &mut values);
             let (y, x) = (tile / across * SIDE, tile % across * SIDE);
-            for (top, down, y, height) in parts(y, SIDE, period[0], c.oh, c.sheet) {
-                for (left, right, x, width) in parts(x, SIDE, period[1], c.ow, c.sheet) {
+            for (top, down, y, height) in parts(y, period[0], c.oh, c.sheet) {
+                for (left, right, x, width) in parts(x, period[1], c.ow, c.sheet) {
                     let image = down * c.sheet + right;
                     if height == 0 || width == 0 || image >= images {
                         continue;
                     }
-                    for (row, values) in values[top..top + height].iter().enumerate() {
-                        let corner = image * output + channel * plane + (y + row) * c.ow + x;
-                        for lane in 0..lanes {
-                            let line = &mut planes[corner + lane * plane..][..width];
-                            for (to, value) in line.iter_mut().zip(&values[left..]) {
-                                *to = value[lane];
+                    let corner = image * output + channel * plane + y * c.ow + x;
+                    for (lane, values) in values.iter().enumerate().take(lanes) {
+                        let lines = values.as_chunks::<SIDE>().0;
+                        for (row, values) in lines[top..top + height].iter().enumerate() {
+                            let to = &mut planes[corner + lane * plane + row * c.ow..][..width];
+                            match to.first_chunk_mut::<SIDE>() {
+                                Some(to) => *to = *values,
+                                None => to.iter_mut().zip(&values[left..]).for_each(|(to, value)| *to = *value),
                             }
                         }
                     }
@@ -360,7 +369,7 @@ fn push(
     y: Slot,
     epilogue: Epilogue,
 ) {
-    let weights = plan.temporary(c.groups * PRODUCTS * Weights::product(&c));
+    let weights = plan.temporary(c.groups * c.products() * Weights::product(&c));
     plan.push(Weights { c, w, y: weights, transposed }, &[w, weights]);
     let touches: Vec<Slot> = [x, weights, y].into_iter().chain(bias).chain(epilogue.slots()).collect();
     plan.push(Apply { name, c, x, weights, bias, y, epilogue }, &touches);

@@ -1,9 +1,9 @@
-//! Convolutions with stride 1 and 3×3 or 5×5 kernels by minimal filtering (Lavin & Gray 2016): tiles of 6×6 pixels, 36
-//! products for 4×4 outputs of a 3×3 kernel (instead of 144) or for 2×2 outputs of a 5×5 kernel (instead of 100).
+//! Convolutions with stride 1 and 3×3 or 5×5 kernels by minimal filtering (Lavin & Gray 2016): for 4×4 outputs a tile of 6×6
+//! pixels and 36 products with a 3×3 kernel (instead of 144), a tile of 8×8 and 64 products with a 5×5 kernel (instead of 400).
 //!
-//! Inside, channels are innermost: values of tiles are [36, tiles, channels], weights [36, panels, inputs, outputs of a
-//! panel], so that all transforms run over channels in vector lanes and the sum over channels is a matrix product for each of
-//! the 36 products.
+//! Inside, channels are innermost: values of tiles are [products, tiles, channels], weights [products, panels, inputs, outputs
+//! of a panel], so that all transforms run over channels in vector lanes and the sum over channels is a matrix product for
+//! each of the products.
 
 mod apply;
 mod tiles;
@@ -11,10 +11,23 @@ mod transform;
 mod weight_grad;
 
 pub(super) use apply::{forward, input_grad};
-use transform::{POINTS, PRODUCTS};
 pub(super) use weight_grad::weight_grad;
 
 use super::{matrix::Tile, program::Work};
+
+/// Side of a tile's outputs.
+const SIDE: usize = 4;
+
+/// Runs a body for a side of the kernel, with that and the points of a tile's side as constants.
+macro_rules! with_kernel {
+    ($c:expr, $body:ident::<$S:ident>($($arg:expr),*)) => {
+        match $c.kernel {
+            3 => $body::<$S, 3, 6>($($arg),*),
+            _ => $body::<$S, 5, 8>($($arg),*),
+        }
+    };
+}
+use with_kernel;
 
 /// One correlation: y [images, groups·to, oh, ow] from x [images, groups·from, h, w].
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +60,13 @@ impl Correlation {
         let better = self.images >= 16 && 20 * tiles(&four) <= 19 * tiles(&one);
         if better { four } else { one }
     }
-    /// Side of a tile's outputs.
-    fn side(&self) -> usize {
-        POINTS + 1 - self.kernel
+    /// Values of a tile along one side.
+    fn points(&self) -> usize {
+        SIDE + self.kernel - 1
+    }
+    /// Products of a tile: one for each pair of points.
+    fn products(&self) -> usize {
+        self.points() * self.points()
     }
     /// Images of a sheet.
     fn per(&self) -> usize {
@@ -66,22 +83,22 @@ impl Correlation {
     /// Tiles down and across a sheet.
     fn tiles(&self) -> [usize; 2] {
         let [down, across] = self.period().map(|period| (self.sheet - 1) * period);
-        [down + self.oh, across + self.ow].map(|outputs| outputs.div_ceil(self.side()))
+        [down + self.oh, across + self.ow].map(|outputs| outputs.div_ceil(SIDE))
     }
     /// Tiles of a sheet.
     fn per_sheet(&self) -> usize {
         self.tiles().iter().product()
     }
-    /// Multiply-adds over the batch: what the correlation is defined by, and 36 for each tile and pair of channels.
+    /// Multiply-adds over the batch: what the correlation is defined by, and one for each product of a tile and pair of channels.
     fn work(&self) -> Work {
         let pairs = (self.groups * self.from * self.to) as f64;
         let defined = self.images * self.oh * self.ow * self.kernel * self.kernel;
-        let done = self.sheets() * self.per_sheet() * PRODUCTS;
+        let done = self.sheets() * self.per_sheet() * self.products();
         Work { defined_flop: 2.0 * pairs * defined as f64, done_flop: 2.0 * pairs * done as f64 }
     }
     /// Height and width of a sheet with its padding, up to what the last tiles read.
     fn padded(&self) -> [usize; 2] {
-        self.tiles().map(|tiles| (tiles - 1) * self.side() + POINTS)
+        self.tiles().map(|tiles| (tiles - 1) * SIDE + self.points())
     }
     /// The correlation that takes gradients of y to gradients of x: padding and sizes change sides.
     pub(super) fn backward(&self) -> Self {
@@ -92,14 +109,14 @@ impl Correlation {
 }
 
 /// Whether minimal filtering serves a convolution, and serves it better than direct products: enough channels to pay for
-/// the transforms, and a kernel that six points can do.
+/// the transforms, and a kernel that there are points for.
 pub(super) fn serves(c: &Correlation, stride: usize, kernel: [usize; 2]) -> bool {
     stride == 1
         && matches!(kernel, [3, 3] | [5, 5])
         && c.padding < c.kernel
         && c.from >= 16
         && c.to >= 16
-        && c.oh.min(c.ow) >= c.side()
+        && c.oh.min(c.ow) >= SIDE
 }
 
 /// Distance between the channels of two tiles: whole registers and whole register tiles, and an odd number of cache lines, so

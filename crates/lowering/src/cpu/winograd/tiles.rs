@@ -5,8 +5,11 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::{
-    super::memory::{Memory, Slot},
-    Correlation, POINTS,
+    super::{
+        memory::{Memory, Slot},
+        transpose::{self, transpose},
+    },
+    Correlation, SIDE,
     transform::{self, both_ways},
 };
 
@@ -18,7 +21,7 @@ pub(super) enum Destination<'a> {
     Shared(&'a Memory, Slot, usize),
 }
 
-/// Transformed values of tiles [36, block, stride].
+/// Transformed values of tiles [products, block, stride].
 pub(super) struct Values<'a> {
     pub(super) destination: Destination<'a>,
     pub(super) block: usize,
@@ -28,7 +31,12 @@ pub(super) struct Values<'a> {
 impl Values<'_> {
     /// Writes the products of one register of channels of one tile.
     #[inline(always)]
-    fn put<S: Simd>(&mut self, tile: usize, channel: usize, products: [[S::f32s; POINTS]; POINTS]) {
+    fn put<S: Simd, const POINTS: usize>(
+        &mut self,
+        tile: usize,
+        channel: usize,
+        products: [[S::f32s; POINTS]; POINTS],
+    ) {
         let at = tile * self.stride + channel;
         for (i, &product) in products.as_flattened().iter().enumerate() {
             let at = i * self.block * self.stride + at;
@@ -67,7 +75,8 @@ struct Frame {
 /// Copies planes to `image` [rows, across, WIDTH], with zeros around them and behind the last channel; only the rows given
 /// are filled.
 #[inline(always)]
-fn interleave<const WIDTH: usize>(
+fn interleave<S: Simd, const WIDTH: usize>(
+    simd: S,
     f: Frame,
     images: Images,
     channels: Range<usize>,
@@ -87,17 +96,35 @@ fn interleave<const WIDTH: usize>(
             let start = f.padding + n * f.period[1];
             line[done..start].iter_mut().for_each(|pixel| pixel.fill(0.0));
             done = start + f.w;
-            let part = &mut line[start..done];
-            let planes = &images.planes[(first + n) * images.stride..];
-            for lane in 0..WIDTH {
-                let channel = channels.start + lane;
-                if channel < channels.end {
-                    let source = &planes[(channel * f.h + y) * f.w..][..f.w];
-                    for (pixel, &value) in part.iter_mut().zip(source) {
-                        pixel[lane] = value;
+            let planes = &images.planes[(first + n) * images.stride + y * f.w..];
+            let planes = |channel: usize| (channel < channels.end).then(|| &planes[channel * f.h * f.w..]);
+            if WIDTH.is_multiple_of(transpose::SIDE) {
+                // Up to fifteen pixels too many, which what comes behind overwrites.
+                for x in (0..f.w).step_by(transpose::SIDE) {
+                    let line = &mut line[start + x..];
+                    for group in (0..WIDTH).step_by(transpose::SIDE) {
+                        let mut square = [[0.0; transpose::SIDE]; transpose::SIDE];
+                        for (lane, pixels) in square.iter_mut().enumerate() {
+                            if let Some(plane) = planes(channels.start + group + lane) {
+                                match plane[x..].first_chunk() {
+                                    Some(there) => *pixels = *there,
+                                    None => pixels[..f.w - x].copy_from_slice(&plane[x..f.w]),
+                                }
+                            }
+                        }
+                        transpose(simd, &mut square);
+                        for (pixel, values) in line.iter_mut().zip(&square) {
+                            pixel[group..group + transpose::SIDE].copy_from_slice(values);
+                        }
                     }
-                } else {
-                    part.iter_mut().for_each(|pixel| pixel[lane] = 0.0);
+                }
+            } else {
+                let part = &mut line[start..done];
+                for lane in 0..WIDTH {
+                    match planes(channels.start + lane) {
+                        Some(plane) => part.iter_mut().zip(plane).for_each(|(pixel, &value)| pixel[lane] = value),
+                        None => part.iter_mut().for_each(|pixel| pixel[lane] = 0.0),
+                    }
                 }
             }
         }
@@ -108,6 +135,7 @@ fn interleave<const WIDTH: usize>(
 /// [`interleave`] for two registers of channels.
 #[inline(always)]
 fn interleave_registers<S: Simd>(
+    simd: S,
     f: Frame,
     images: Images,
     channels: Range<usize>,
@@ -115,9 +143,9 @@ fn interleave_registers<S: Simd>(
     image: &mut [f32],
 ) {
     match S::F32_LANES {
-        16 => interleave::<32>(f, images, channels, rows, image),
-        8 => interleave::<16>(f, images, channels, rows, image),
-        _ => interleave::<8>(f, images, channels, rows, image),
+        16 => interleave::<S, 32>(simd, f, images, channels, rows, image),
+        8 => interleave::<S, 16>(simd, f, images, channels, rows, image),
+        _ => interleave::<S, 8>(simd, f, images, channels, rows, image),
     }
 }
 
@@ -143,7 +171,7 @@ fn square<S: Simd, const SIDE: usize, const N: usize>(
 /// Bᵀ d B of the tiles given of two registers of channels of one sheet, to `values` from position `first` on.
 #[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
-pub(super) fn data_of_channels<S: Simd, const N: usize>(
+pub(super) fn data_of_channels<S: Simd, const N: usize, const POINTS: usize>(
     simd: S,
     c: &Correlation,
     images: Images,
@@ -155,24 +183,24 @@ pub(super) fn data_of_channels<S: Simd, const N: usize>(
 ) {
     let across = c.tiles()[1];
     let wide = c.padded()[1];
-    let rows = tiles.start / across * c.side()..(tiles.end - 1) / across * c.side() + POINTS;
+    let rows = tiles.start / across * SIDE..(tiles.end - 1) / across * SIDE + POINTS;
     let (period, sheet) = (c.period(), c.sheet);
     let frame = Frame { h: c.h, w: c.w, padding: c.padding, sheet, period, across: wide };
-    interleave_registers::<S>(frame, images, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
+    interleave_registers(simd, frame, images, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
     let pixels = S::as_simd_f32s(image).0;
     for (position, tile) in tiles.enumerate() {
-        let corner = tile / across * c.side() * wide + tile % across * c.side();
+        let corner = tile / across * SIDE * wide + tile % across * SIDE;
         for n in 0..N {
             let square = square::<S, POINTS, N>(simd, pixels, wide, corner, n);
-            let products = both_ways!(simd, square, POINTS, POINTS, transform::data);
-            values.put::<S>(first + position, channel + n * S::F32_LANES, products);
+            let products = both_ways!(simd, square, POINTS, POINTS, transform::data::<S, POINTS>);
+            values.put::<S, POINTS>(first + position, channel + n * S::F32_LANES, products);
         }
     }
 }
 
 /// G g Gᵀ of the tiles of two registers of channels of one sheet's output gradients, to `values` from position `first` on.
 #[inline(always)]
-pub(super) fn gradients_of_channels<S: Simd, const N: usize, const SIDE: usize>(
+pub(super) fn gradients_of_channels<S: Simd, const N: usize, const POINTS: usize>(
     simd: S,
     c: &Correlation,
     images: Images,
@@ -185,14 +213,14 @@ pub(super) fn gradients_of_channels<S: Simd, const N: usize, const SIDE: usize>(
     let wide = across * SIDE;
     let (period, sheet) = (c.period(), c.sheet);
     let frame = Frame { h: c.oh, w: c.ow, padding: 0, sheet, period, across: wide };
-    interleave_registers::<S>(frame, images, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
+    interleave_registers(simd, frame, images, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
     let pixels = S::as_simd_f32s(image).0;
     for tile in 0..down * across {
         let corner = tile / across * SIDE * wide + tile % across * SIDE;
         for n in 0..N {
             let square = square::<S, SIDE, N>(simd, pixels, wide, corner, n);
-            let products = both_ways!(simd, square, SIDE, POINTS, transform::filter);
-            values.put::<S>(first + tile, channel + n * S::F32_LANES, products);
+            let products = both_ways!(simd, square, SIDE, POINTS, transform::filter::<S, SIDE, POINTS>);
+            values.put::<S, POINTS>(first + tile, channel + n * S::F32_LANES, products);
         }
     }
 }

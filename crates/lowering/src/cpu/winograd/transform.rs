@@ -1,69 +1,104 @@
-//! The one-dimensional transforms of minimal filtering with six points (Winograd 1980; Lavin & Gray 2016, "Fast Algorithms
-//! for Convolutional Neural Networks", section 4): 0, 1, −1, 2, −2 and infinity.
+//! The one-dimensional transforms of minimal filtering (Winograd 1980; Lavin & Gray 2016, "Fast Algorithms for Convolutional
+//! Neural Networks", section 4) with six points, 0, 1, −1, 2, −2 and infinity, or with eight, ½ and −½ among them.
 //!
-//! m outputs of a filter with r = 7 − m taps are Aᵀ[(G g) ⊙ (Bᵀ d)], six products instead of m·r. The points decide Bᵀ, which
-//! is the same for all m; G and A are Vandermonde matrices of the points, here for any number of taps and outputs. In two
-//! dimensions each is applied to the columns, then to the rows.
+//! m outputs of a filter with r taps are Aᵀ[(G g) ⊙ (Bᵀ d)], as many products as there are points, m + r − 1, instead of m·r. The
+//! points decide Bᵀ, which is the same for all m; G and A are Vandermonde matrices of the points, here for any number of
+//! taps and outputs. In two dimensions each is applied to the columns, then to the rows.
 
 use pulp::Simd;
 
 use super::super::vector::fma;
 
-/// Points, and values of a tile along one side.
-pub(super) const POINTS: usize = 6;
-/// Products of a tile: one for each pair of points.
-pub(super) const PRODUCTS: usize = POINTS * POINTS;
-
-/// Bᵀ d.
+/// Bᵀ d. A pair of points ±p shares its sums over even and over odd places.
 #[inline(always)]
-pub(super) fn data<S: Simd>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
-    let (four, minus_four) = (simd.splat_f32s(4.0), simd.splat_f32s(-4.0));
-    let (two, minus_five) = (simd.splat_f32s(2.0), simd.splat_f32s(-5.0));
-    let even1 = fma(simd, d[2], minus_four, d[4]);
-    let odd1 = fma(simd, d[1], minus_four, d[3]);
-    let even2 = simd.sub_f32s(d[4], d[2]);
-    let odd2 = simd.mul_f32s(two, simd.sub_f32s(d[3], d[1]));
-    [
-        fma(simd, d[0], four, fma(simd, d[2], minus_five, d[4])),
-        simd.add_f32s(even1, odd1),
-        simd.sub_f32s(even1, odd1),
-        simd.add_f32s(even2, odd2),
-        simd.sub_f32s(even2, odd2),
-        fma(simd, d[1], four, fma(simd, d[3], minus_five, d[5])),
-    ]
+pub(super) fn data<S: Simd, const POINTS: usize>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
+    let times = |x, factor, y| fma(simd, x, simd.splat_f32s(factor), y);
+    let mut out = d;
+    if POINTS == 6 {
+        let even1 = times(d[2], -4.0, d[4]);
+        let odd1 = times(d[1], -4.0, d[3]);
+        let even2 = simd.sub_f32s(d[4], d[2]);
+        let odd2 = simd.mul_f32s(simd.splat_f32s(2.0), simd.sub_f32s(d[3], d[1]));
+        out[0] = times(d[0], 4.0, times(d[2], -5.0, d[4]));
+        pair(simd, even1, odd1, &mut out[1..3]);
+        pair(simd, even2, odd2, &mut out[3..5]);
+        out[5] = times(d[1], 4.0, times(d[3], -5.0, d[5]));
+    } else {
+        let even1 = times(d[4], -4.25, simd.add_f32s(d[2], d[6]));
+        let odd1 = times(d[3], -4.25, simd.add_f32s(d[1], d[5]));
+        let even2 = times(d[2], 0.25, times(d[4], -1.25, d[6]));
+        let odd2 = times(d[1], 0.5, times(d[3], -2.5, simd.add_f32s(d[5], d[5])));
+        let even3 = times(d[2], 4.0, times(d[4], -5.0, d[6]));
+        let odd3 = times(d[5], 0.5, times(d[3], -2.5, simd.add_f32s(d[1], d[1])));
+        out[0] = times(simd.sub_f32s(d[4], d[2]), 5.25, simd.sub_f32s(d[0], d[6]));
+        pair(simd, even1, odd1, &mut out[1..3]);
+        pair(simd, even2, odd2, &mut out[3..5]);
+        pair(simd, even3, odd3, &mut out[5..7]);
+        out[7] = times(simd.sub_f32s(d[3], d[5]), 5.25, simd.sub_f32s(d[7], d[1]));
+    }
+    out
+}
+
+/// even + odd, even − odd.
+#[inline(always)]
+fn pair<S: Simd>(simd: S, even: S::f32s, odd: S::f32s, to: &mut [S::f32s]) {
+    to[0] = simd.add_f32s(even, odd);
+    to[1] = simd.sub_f32s(even, odd);
+}
+
+/// The positive points of the pairs, and for each the product of its distances from the other points, inverted.
+#[inline(always)]
+fn pairs<const POINTS: usize>() -> &'static [(f32, f32)] {
+    if POINTS == 6 {
+        &[(1.0, -1.0 / 6.0), (2.0, 1.0 / 24.0)]
+    } else {
+        &[(1.0, -2.0 / 9.0), (2.0, 1.0 / 90.0), (0.5, 32.0 / 45.0)]
+    }
 }
 
 /// G g: the filter's polynomial at each point, over the product of the point's distances from the others.
 #[inline(always)]
-pub(super) fn filter<S: Simd, const TAPS: usize>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; POINTS] {
-    let mut sums = [[simd.splat_f32s(0.0); 2]; 2];
-    for j in 0..TAPS {
-        sums[0][j % 2] = simd.add_f32s(sums[0][j % 2], g[j]);
-        sums[1][j % 2] = fma(simd, g[j], simd.splat_f32s((1 << j) as f32), sums[1][j % 2]);
+pub(super) fn filter<S: Simd, const TAPS: usize, const POINTS: usize>(
+    simd: S,
+    g: [S::f32s; TAPS],
+) -> [S::f32s; POINTS] {
+    let mut out = [g[0]; POINTS];
+    if POINTS == 6 {
+        out[0] = simd.mul_f32s(g[0], simd.splat_f32s(0.25));
     }
-    let (sixth, share) = (simd.splat_f32s(-1.0 / 6.0), simd.splat_f32s(1.0 / 24.0));
-    let [[even1, odd1], [even2, odd2]] = sums;
-    [
-        simd.mul_f32s(g[0], simd.splat_f32s(0.25)),
-        simd.mul_f32s(simd.add_f32s(even1, odd1), sixth),
-        simd.mul_f32s(simd.sub_f32s(even1, odd1), sixth),
-        simd.mul_f32s(simd.add_f32s(even2, odd2), share),
-        simd.mul_f32s(simd.sub_f32s(even2, odd2), share),
-        g[TAPS - 1],
-    ]
+    for (n, &(point, share)) in pairs::<POINTS>().iter().enumerate() {
+        let mut sums = [simd.splat_f32s(0.0); 2];
+        let mut power = share;
+        for j in 0..TAPS {
+            sums[j % 2] = fma(simd, g[j], simd.splat_f32s(power), sums[j % 2]);
+            power *= point;
+        }
+        pair(simd, sums[0], sums[1], &mut out[1 + 2 * n..3 + 2 * n]);
+    }
+    out[POINTS - 1] = g[TAPS - 1];
+    out
 }
 
 /// Aᵀ p: powers of the points weight the products.
 #[inline(always)]
-pub(super) fn outputs<S: Simd, const OUTPUTS: usize>(simd: S, p: [S::f32s; POINTS]) -> [S::f32s; OUTPUTS] {
-    let first = [simd.add_f32s(p[1], p[2]), simd.sub_f32s(p[1], p[2])];
-    let second = [simd.add_f32s(p[3], p[4]), simd.sub_f32s(p[3], p[4])];
+pub(super) fn outputs<S: Simd, const OUTPUTS: usize, const POINTS: usize>(
+    simd: S,
+    p: [S::f32s; POINTS],
+) -> [S::f32s; OUTPUTS] {
     let mut y = [p[0]; OUTPUTS];
     for j in 0..OUTPUTS {
-        let sum = fma(simd, second[j % 2], simd.splat_f32s((1 << j) as f32), first[j % 2]);
+        let term = |n: usize| {
+            let (plus, minus) = (p[1 + 2 * n], p[2 + 2 * n]);
+            if j % 2 == 0 { simd.add_f32s(plus, minus) } else { simd.sub_f32s(plus, minus) }
+        };
+        let mut sum = term(0);
+        for (n, &(point, _)) in pairs::<POINTS>().iter().enumerate().skip(1) {
+            let power = (0..j).fold(1.0, |power, _| power * point);
+            sum = fma(simd, term(n), simd.splat_f32s(power), sum);
+        }
         y[j] = if j == 0 { simd.add_f32s(sum, p[0]) } else { sum };
     }
-    y[OUTPUTS - 1] = simd.add_f32s(y[OUTPUTS - 1], p[5]);
+    y[OUTPUTS - 1] = simd.add_f32s(y[OUTPUTS - 1], p[POINTS - 1]);
     y
 }
 
@@ -99,8 +134,8 @@ mod tests {
 
     use super::*;
 
-    /// m outputs of r taps from six values, against the sums that they stand for.
-    fn agrees<const OUTPUTS: usize, const TAPS: usize>() {
+    /// m outputs of r taps from as many values as there are points, against the sums that they stand for.
+    fn agrees<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>() {
         assert_eq!(OUTPUTS + TAPS, POINTS + 1);
         let mut seed = 1_u32;
         let mut next = || {
@@ -110,8 +145,8 @@ mod tests {
         for _ in 0..100 {
             let d: [f32; POINTS] = std::array::from_fn(|_| next());
             let g: [f32; TAPS] = std::array::from_fn(|_| next());
-            let (u, v) = (filter::<_, TAPS>(Scalar, g), data(Scalar, d));
-            let y = outputs::<_, OUTPUTS>(Scalar, std::array::from_fn(|i| u[i] * v[i]));
+            let (u, v) = (filter::<_, TAPS, POINTS>(Scalar, g), data(Scalar, d));
+            let y = outputs::<_, OUTPUTS, POINTS>(Scalar, std::array::from_fn(|i| u[i] * v[i]));
             for (i, y) in y.into_iter().enumerate() {
                 let exact: f32 = (0..TAPS).map(|j| d[i + j] * g[j]).sum();
                 assert!((y - exact).abs() < 1e-5, "output {i} of {OUTPUTS}: {y}, not {exact}");
@@ -120,10 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn six_products_make_a_correlation() {
-        agrees::<4, 3>();
-        agrees::<2, 5>();
-        agrees::<3, 4>();
-        agrees::<5, 2>();
+    fn a_product_for_each_point_makes_a_correlation() {
+        agrees::<4, 3, 6>();
+        agrees::<2, 5, 6>();
+        agrees::<3, 4, 6>();
+        agrees::<5, 2, 6>();
+        agrees::<4, 5, 8>();
+        agrees::<5, 4, 8>();
+        agrees::<6, 3, 8>();
     }
 }

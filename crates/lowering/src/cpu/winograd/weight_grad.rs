@@ -1,7 +1,7 @@
 //! Weight gradients: a filter as large as a tile of output gradients slides over the tile of inputs, so that the products of
 //! all tiles are summed before they are transformed back once.
 //!
-//! Sheets are taken some at a time: their tiles are transformed, then each of the 36 products adds a matrix product over
+//! Sheets are taken some at a time: their tiles are transformed, then each of their products adds a matrix product over
 //! tiles to its sums. The order of these additions is fixed by the shapes.
 
 use std::ops::Range;
@@ -15,9 +15,10 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
+        transpose::{Square, transpose},
         vector::{self, fma},
     },
-    Correlation, POINTS, PRODUCTS, channel_stride,
+    Correlation, channel_stride,
     tiles::{Destination, Images, Values, data_of_channels, gradients_of_channels},
     transform::{self, both_ways},
 };
@@ -42,7 +43,7 @@ impl Extents {
     }
     /// Transformed values of one group, of inputs and of output gradients.
     fn values(&self) -> [usize; 2] {
-        [self.c.from, self.c.to].map(|channels| PRODUCTS * self.block() * channel_stride(channels))
+        [self.c.from, self.c.to].map(|channels| self.c.products() * self.block() * channel_stride(channels))
     }
     /// Sums of one product of one group.
     fn sums(&self) -> usize {
@@ -57,7 +58,7 @@ struct Transform {
     sheets: Range<usize>,
     x: Slot,
     dy: Slot,
-    /// [groups, 36, tiles, channels].
+    /// [groups, products, tiles, channels].
     inputs: Slot,
     gradients: Slot,
 }
@@ -113,22 +114,25 @@ impl WithSimd for TransformTask<'_> {
         let images = Images { planes, count, stride };
         let stride = channel_stride(channels);
         let block = kernel.e.block();
-        let size = PRODUCTS * block * stride;
+        let size = c.products() * block * stride;
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
         let mut values = Values { destination: Destination::Shared(memory, target, group * size), block, stride };
         let first = position * c.per_sheet();
-        match (is_input, c.side()) {
-            (true, _) => {
-                data_of_channels::<S, 2>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
+        match (is_input, c.kernel) {
+            (true, 3) => {
+                data_of_channels::<S, 2, 6>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
             }
-            (false, 4) => gradients_of_channels::<S, 2, 4>(simd, c, images, channel, image, &mut values, first),
-            (false, _) => gradients_of_channels::<S, 2, 2>(simd, c, images, channel, image, &mut values, first),
+            (true, _) => {
+                data_of_channels::<S, 2, 8>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
+            }
+            (false, 3) => gradients_of_channels::<S, 2, 6>(simd, c, images, channel, image, &mut values, first),
+            (false, _) => gradients_of_channels::<S, 2, 8>(simd, c, images, channel, image, &mut values, first),
         }
     }
 }
 
-/// Adds the products of the tiles at hand to their sums [groups, 36, panels of rows, panels of columns, rows, columns]: rows are
-/// output channels, columns input channels. One of the 36 products of a group a task.
+/// Adds the products of the tiles at hand to their sums [groups, products, panels of rows, panels of columns, rows, columns]: rows are
+/// output channels, columns input channels. One of the products of a group a task.
 struct Accumulate {
     e: Extents,
     /// Tiles of this time; the last may be fewer.
@@ -149,10 +153,10 @@ impl Kernel for Accumulate {
         Work { defined_flop: work.defined_flop * share, done_flop: work.done_flop * share }
     }
     fn tasks(&self) -> usize {
-        self.e.c.groups * PRODUCTS
+        self.e.c.groups * self.e.c.products()
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let [inputs, gradients] = self.e.values().map(|values| values / PRODUCTS);
+        let [inputs, gradients] = self.e.values().map(|values| values / self.e.c.products());
         let size = self.e.sums();
         vector::run(AccumulateTask {
             kernel: self,
@@ -233,7 +237,7 @@ impl Kernel for Finish {
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let c = &self.e.c;
         let (group, panel) = (task / self.panels(), task % self.panels());
-        let size = PRODUCTS * self.e.sums();
+        let size = c.products() * self.e.sums();
         let sums = &memory.read(self.sums)[group * size..][..size];
         let rows = chunk(panel, Tile::new().rows, c.to);
         let each = c.from * c.kernel * c.kernel;
@@ -262,16 +266,16 @@ impl WithSimd for FinishTask<'_> {
 
 #[inline(always)]
 fn finish3<S: Simd, const M: usize, const N: usize>(simd: S, t: FinishTask) {
-    finish::<S, M, N, 3>(simd, t);
+    finish::<S, M, N, 3, 6>(simd, t);
 }
 
 #[inline(always)]
 fn finish5<S: Simd, const M: usize, const N: usize>(simd: S, t: FinishTask) {
-    finish::<S, M, N, 5>(simd, t);
+    finish::<S, M, N, 5, 8>(simd, t);
 }
 
 #[inline(always)]
-fn finish<S: Simd, const M: usize, const N: usize, const K: usize>(simd: S, t: FinishTask) {
+fn finish<S: Simd, const M: usize, const N: usize, const K: usize, const POINTS: usize>(simd: S, t: FinishTask) {
     let c = &t.e.c;
     let width = N * S::F32_LANES;
     let columns = c.from.div_ceil(width);
@@ -283,15 +287,19 @@ fn finish<S: Simd, const M: usize, const N: usize, const K: usize>(simd: S, t: F
             for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
                 *value = S::as_simd_f32s(&t.sums[product * size + at..][..S::F32_LANES]).0[0];
             }
-            let square: [[S::f32s; K]; K] = both_ways!(simd, square, POINTS, K, transform::outputs::<S, K>);
-            let mut values = [[[0.0; 16]; K]; K];
+            let square: [[S::f32s; K]; K] = both_ways!(simd, square, POINTS, K, transform::outputs::<S, K, POINTS>);
+            // Rows are taps, then channels.
+            let mut values: [Square; 2] = [[[0.0; 16]; 16]; 2];
             for (to, from) in values.as_flattened_mut().iter_mut().zip(square.as_flattened()) {
                 S::as_mut_simd_f32s(to).0[0] = *from;
             }
+            for part in &mut values[..(K * K).div_ceil(16)] {
+                transpose(simd, part);
+            }
             let kernels = dw[channel * K * K..].chunks_exact_mut(K * K).take(S::F32_LANES);
             for (lane, kernel) in kernels.enumerate() {
-                for (to, value) in kernel.iter_mut().zip(values.as_flattened()) {
-                    *to = value[lane];
+                for (part, kernel) in values.iter().zip(kernel.chunks_mut(16)) {
+                    kernel.copy_from_slice(&part[lane][..kernel.len()]);
                 }
             }
         }
@@ -303,7 +311,7 @@ pub(in super::super) fn weight_grad(plan: &mut Plan, c: Correlation, x: &[Slot],
     let e = Extents::new(c);
     let [inputs, gradients] = e.values().map(|values| c.groups * values);
     let (inputs, gradients) = (plan.temporary(inputs), plan.temporary(gradients));
-    let sums = plan.temporary(c.groups * PRODUCTS * e.sums());
+    let sums = plan.temporary(c.groups * c.products() * e.sums());
     for start in (0..c.sheets()).step_by(e.sheets) {
         let sheets = start..(start + e.sheets).min(c.sheets());
         let tiles = sheets.len() * c.per_sheet();

@@ -1,0 +1,139 @@
+//! Transposes of small squares: how planes, with pixels innermost, become registers of channels and the other way round.
+
+use std::any::Any;
+
+use pulp::Simd;
+
+/// Side of a square: sixteen values fill a register of AVX-512, two of AVX2.
+pub(crate) const SIDE: usize = 16;
+
+/// Values by rows.
+pub(crate) type Square = [[f32; SIDE]; SIDE];
+
+/// Exchanges rows and columns.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd>(simd: S, square: &mut Square) {
+    let level: &dyn Any = &simd;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = level.downcast_ref::<pulp::x86::V4>() {
+        return of_sixteen(simd, square);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = level.downcast_ref::<pulp::x86::V3>() {
+        return of_eight(simd, square);
+    }
+    let _ = level;
+    for i in 1..SIDE {
+        for j in 0..i {
+            let value = square[i][j];
+            square[i][j] = square[j][i];
+            square[j][i] = value;
+        }
+    }
+}
+
+/// Sixteen registers of four groups of four: groups are transposed by pairs of values, then pairs of pairs, then whole groups change
+/// places.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn of_sixteen(simd: pulp::x86::V4, square: &mut Square) {
+    let f = simd.avx512f;
+    let mut rows = [f._mm512_setzero_ps(); SIDE];
+    for i in 0..SIDE {
+        rows[i] = pulp::cast(square[i]);
+    }
+    let mut pairs = rows;
+    for i in 0..SIDE / 2 {
+        pairs[2 * i] = f._mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = f._mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    // Register 4g + n: column n of each group of four columns, rows 4g to 4g + 3.
+    let mut fours = rows;
+    for g in 0..SIDE / 4 {
+        for half in 0..2 {
+            let (a, b) = (f._mm512_castps_pd(pairs[4 * g + half]), f._mm512_castps_pd(pairs[4 * g + half + 2]));
+            fours[4 * g + 2 * half] = f._mm512_castpd_ps(f._mm512_unpacklo_pd(a, b));
+            fours[4 * g + 2 * half + 1] = f._mm512_castpd_ps(f._mm512_unpackhi_pd(a, b));
+        }
+    }
+    for n in 0..4 {
+        let [a, b, c, d] = [fours[n], fours[4 + n], fours[8 + n], fours[12 + n]];
+        // Groups 0 and 2, or 1 and 3, of two registers.
+        let (even, odd) = (f._mm512_shuffle_f32x4::<0x88>(a, b), f._mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (even2, odd2) = (f._mm512_shuffle_f32x4::<0x88>(c, d), f._mm512_shuffle_f32x4::<0xdd>(c, d));
+        square[n] = pulp::cast(f._mm512_shuffle_f32x4::<0x88>(even, even2));
+        square[4 + n] = pulp::cast(f._mm512_shuffle_f32x4::<0x88>(odd, odd2));
+        square[8 + n] = pulp::cast(f._mm512_shuffle_f32x4::<0xdd>(even, even2));
+        square[12 + n] = pulp::cast(f._mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+    }
+}
+
+/// Squares of eight registers of two groups of four.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn of_eight(simd: pulp::x86::V3, square: &mut Square) {
+    let whole = *square;
+    for down in [0, 8] {
+        for across in [0, 8] {
+            let f = simd.avx;
+            let mut rows = [f._mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                rows[i] = pulp::cast(whole[down + i].as_chunks::<8>().0[across / 8]);
+            }
+            let mut pairs = rows;
+            for i in 0..4 {
+                pairs[2 * i] = f._mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+                pairs[2 * i + 1] = f._mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+            }
+            let mut fours = rows;
+            for g in 0..2 {
+                for half in 0..2 {
+                    let (a, b) = (f._mm256_castps_pd(pairs[4 * g + half]), f._mm256_castps_pd(pairs[4 * g + half + 2]));
+                    fours[4 * g + 2 * half] = f._mm256_castpd_ps(f._mm256_unpacklo_pd(a, b));
+                    fours[4 * g + 2 * half + 1] = f._mm256_castpd_ps(f._mm256_unpackhi_pd(a, b));
+                }
+            }
+            for n in 0..4 {
+                let (a, b) = (fours[n], fours[4 + n]);
+                let to = |row: usize| (across + row, down / 8);
+                for (row, values) in
+                    [(n, f._mm256_permute2f128_ps::<0x20>(a, b)), (4 + n, f._mm256_permute2f128_ps::<0x31>(a, b))]
+                {
+                    let (row, half) = to(row);
+                    square[row].as_chunks_mut::<8>().0[half] = pulp::cast(values);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::WithSimd;
+
+    use super::{
+        super::vector::{self, Level},
+        *,
+    };
+
+    struct Transpose<'a>(&'a mut Square);
+
+    impl WithSimd for Transpose<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            transpose(simd, self.0);
+        }
+    }
+
+    #[test]
+    fn rows_and_columns_change_places_at_every_level() {
+        let square: Square = std::array::from_fn(|i| std::array::from_fn(|j| (100 * i + j) as f32));
+        let exact: Square = std::array::from_fn(|i| std::array::from_fn(|j| square[j][i]));
+        for level in [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512] {
+            let mut got = square;
+            vector::run_at(level, Transpose(&mut got));
+            assert_eq!(got, exact, "{level:?}");
+        }
+    }
+}
