@@ -1,16 +1,22 @@
 //! Time of each kernel of a training step, against the processor's multiply-add peak.
 //!
-//! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH]`
+//! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH] [avx2|portable]`
 
 use std::time::Instant;
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cpu::{CpuCompiler, Workspace, fma_peak, program};
+use lowering::cpu::{CpuCompiler, Level, Workspace, fma_peak, program, set_level};
 use plan::{Architecture, Model, Optimizer, Train};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
+    let level = match words.get(5).map(String::as_str) {
+        Some("avx2") => set_level(Level::Avx2),
+        Some("portable") => set_level(Level::Portable),
+        _ => true,
+    };
+    assert!(level, "this processor lacks the instructions");
     let alexnet = words.first().is_none_or(|word| word == "alexnet");
     let (batch_size, threads) = (number(1, 32), number(2, 1));
     let width = words.get(4).and_then(|w| w.parse().ok());
