@@ -3,7 +3,7 @@
 
 use std::{
     process::{Child, Command},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::workplace::{DB, Workplace, wait};
@@ -146,27 +146,51 @@ fn two_processes_share_a_sweep() {
     assert_eq!(metrics, place.metrics("alone.db"));
 }
 
+/// How long processes are killed for, in seconds: `PIPELINE_KILL_SECONDS`, or enough for some dozens of kills.
+fn kill_seconds() -> u64 {
+    std::env::var("PIPELINE_KILL_SECONDS").map_or(20, |text| {
+        text.parse().unwrap_or_else(|_| panic!("PIPELINE_KILL_SECONDS must be a whole number of seconds, got `{text}`"))
+    })
+}
+
 #[test]
 fn eight_processes_that_are_killed_at_random_come_to_the_table_of_a_calm_run() {
-    let place = Workplace::with(&LONG.replace("seeds = 3", "seeds = 12").replace("epochs = 4", "epochs = 3"));
+    const SEEDS: i64 = 12;
+    let seconds = kill_seconds();
+    let place =
+        Workplace::with(&LONG.replace("seeds = 3", &format!("seeds = {SEEDS}")).replace("epochs = 4", "epochs = 3"));
     let expected = undisturbed(&place);
-    let start = || place.start("sweep experiment.toml --no-report --quiet --jobs 1 --threads 1");
-    let mut sweeps: Vec<Child> = (0..8).map(|_| start()).collect();
-    // A fixed sequence stands for chance, so that a failure can be seen again.
+    // A fixed sequence stands for chance, so that a failure can be seen again. The sweeps of one sequence share a database; when one
+    // of them is done, the next begins, until the time is over.
     let mut state = 2026_u64;
-    for _ in 0..24 {
+    let mut draw = |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(50 + (state >> 33) % 400));
-        let index = (state >> 40) as usize % sweeps.len();
-        sweeps[index].kill().unwrap();
-        let ended = wait(std::mem::replace(&mut sweeps[index], start()));
-        assert!(matches!(ended.code, None | Some(0)), "nothing but the signal ends it: {}", ended.stderr);
+        (state >> 33) % below
+    };
+    let start = Instant::now();
+    let (mut kills, mut sweeps_done) = (0, 0);
+    while sweeps_done == 0 || start.elapsed() < Duration::from_secs(seconds) {
+        let db = format!("killed-{sweeps_done}.db");
+        let begin =
+            || place.start(&format!("sweep experiment.toml --no-report --quiet --jobs 1 --threads 1 --db {db}"));
+        let mut sweeps: Vec<Child> = (0..8).map(|_| begin()).collect();
+        for _ in 0..24 {
+            std::thread::sleep(Duration::from_millis(50 + draw(400)));
+            let index = draw(sweeps.len() as u64) as usize;
+            sweeps[index].kill().unwrap();
+            let ended = wait(std::mem::replace(&mut sweeps[index], begin()));
+            assert!(matches!(ended.code, None | Some(0)), "nothing but the signal ends it: {}", ended.stderr);
+            kills += usize::from(ended.code.is_none());
+        }
+        for sweep in sweeps {
+            wait(sweep).exits(0);
+        }
+        assert_eq!(place.count(&db, "SELECT count(*) FROM runs"), SEEDS, "no trial has a second run");
+        let whole = "SELECT count(*) FROM results WHERE status = 'done' AND epochs = 3";
+        assert_eq!(place.count(&db, whole), SEEDS);
+        assert!(place.count(&db, "SELECT max(claims) FROM runs") > 1, "some were killed in the middle and went on");
+        assert_eq!(place.metrics(&db), expected);
+        sweeps_done += 1;
     }
-    for sweep in sweeps {
-        wait(sweep).exits(0);
-    }
-    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 12, "no trial has a second run");
-    assert_eq!(place.count(DB, "SELECT count(*) FROM results WHERE status = 'done' AND epochs = 3"), 12);
-    assert!(place.count(DB, "SELECT max(claims) FROM runs") > 1, "some were killed in the middle and went on");
-    assert_eq!(place.metrics(DB), expected);
+    println!("{kills} kills in {sweeps_done} sweeps, {:.0} s", start.elapsed().as_secs_f64());
 }
