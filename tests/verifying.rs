@@ -36,7 +36,26 @@ fn a_run_is_trained_again_and_the_first_difference_is_named() {
     let rows = verified.json();
     assert_eq!((&rows[0]["epoch"], &rows[0]["measure"]), (&"2".into(), &"validation_loss".into()), "{rows}");
     assert_eq!(rows.as_array().unwrap().len(), 1, "one number was changed: {rows}");
-    assert!(verified.stderr.contains("first in validation_loss of epoch 2"), "{}", verified.stderr);
+    let told = "first in validation_loss of epoch 2, whose 9 steps are the same";
+    assert!(verified.stderr.contains(told), "{}", verified.stderr);
+
+    // Another loss in the fifth step of the first epoch, as if something had gone differently before it.
+    let five = "UPDATE steps SET losses = CAST(substr(losses, 1, 16) || x'0000803f' || substr(losses, 21) AS BLOB)";
+    assert!(edit(&place, &format!("{five} WHERE run_id = 2 AND epoch = 1")));
+    let verified = place.run("verify 2 --format json").exits(3);
+    let rows = verified.json();
+    assert_eq!(rows.as_array().unwrap().len(), 1, "the epoch before is compared first: {rows}");
+    assert_eq!(
+        (&rows[0]["epoch"], &rows[0]["step"], &rows[0]["measure"]),
+        (&"1".into(), &5.into(), &"step_loss".into())
+    );
+    assert_eq!(rows[0]["recorded"], "1");
+    assert!(verified.stderr.contains("first in step 5 of epoch 1"), "{}", verified.stderr);
+
+    // A record of an earlier version has no steps.
+    assert!(edit(&place, "DELETE FROM steps"));
+    let verified = place.run("verify 2 --quiet").exits(3);
+    assert!(verified.stderr.contains("first in validation_loss of epoch 2\n"), "{}", verified.stderr);
 }
 
 #[test]

@@ -212,6 +212,9 @@ impl Workplace {
                  FROM runs AS r JOIN evaluations AS v USING (run_id) JOIN predictions AS p USING (run_id, split) \
                  WHERE {NEWEST} ORDER BY 1, 2"
             ),
+            format!(
+                "SELECT r.identity, s.epoch, s.losses FROM runs AS r JOIN steps AS s USING (run_id) WHERE {NEWEST} ORDER BY 1, 2"
+            ),
         ];
         let mut text = String::new();
         for query in &queries {

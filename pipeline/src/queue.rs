@@ -562,7 +562,7 @@ impl Sink for Listener<'_> {
             }
             Event::Epoch(record) => {
                 let validation = record.validation.as_ref();
-                store.record_epoch(
+                store.record_epoch_with_steps(
                     run,
                     &worker,
                     &EpochRow {
@@ -579,6 +579,7 @@ impl Sink for Listener<'_> {
                         epoch_seconds: record.epoch_seconds,
                         steps: record.steps,
                     },
+                    &record.losses,
                 )?;
                 self.completed = record.epoch;
                 let epochs = self.job.planned.trial.settings.train.epochs;

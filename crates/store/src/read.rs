@@ -309,6 +309,19 @@ impl Store {
         Ok(bytes.map(|bytes| bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()))
     }
 
+    /// The loss of each step of an epoch, in nats per image, before the step's update; none where they were not kept.
+    pub fn step_losses(&self, run: RunId, epoch: u32) -> Result<Vec<f32>, StoreError> {
+        let bytes: Option<Vec<u8>> = self.read(async |connection| {
+            Ok(sqlx::query_scalar("SELECT losses FROM steps WHERE run_id = ?1 AND epoch = ?2")
+                .bind(run)
+                .bind(epoch)
+                .fetch_optional(connection)
+                .await?)
+        })?;
+        let bytes = bytes.unwrap_or_default();
+        Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
+    }
+
     /// The provenance of the last claim on each run that [`Self::runs`] gives.
     pub fn last_claims(&self, experiment: ExperimentId) -> Result<HashMap<RunId, Provenance>, StoreError> {
         let rows: Vec<LastClaim> = self.read(async |connection| {

@@ -112,6 +112,31 @@ impl Store {
         })
     }
 
+    /// [`Self::record_epoch`], together with the loss of each of its steps, in nats per image, where it is known.
+    pub fn record_epoch_with_steps(
+        &self,
+        run: RunId,
+        worker: &str,
+        epoch: &EpochRow,
+        losses: &[f32],
+    ) -> Result<(), StoreError> {
+        let bytes: Vec<u8> = losses.iter().flat_map(|loss| loss.to_le_bytes()).collect();
+        self.write(async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            insert_epochs(&mut transaction, run, worker, std::slice::from_ref(epoch)).await?;
+            if !bytes.is_empty() {
+                sqlx::query("INSERT INTO steps (run_id, epoch, losses) VALUES (?1, ?2, ?3)")
+                    .bind(run)
+                    .bind(epoch.epoch)
+                    .bind(&bytes[..])
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
     /// Says that a checkpoint of the state after `epoch` epochs is complete on the disk, so that whoever takes up the run after
     /// this worker's death goes on from there.
     pub fn record_checkpoint(&self, run: RunId, worker: &str, epoch: u32, path: &str) -> Result<(), StoreError> {

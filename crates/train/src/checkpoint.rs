@@ -32,6 +32,9 @@ pub struct Progress {
     pub top1: u64,
     /// See [`Self::images`].
     pub top5: u64,
+    /// Bits of the losses of those steps (f32).
+    #[serde(default)]
+    pub losses: Vec<u32>,
     /// What the schedule remembers.
     pub plateau: PlateauState,
     /// Epoch with the lowest validation loss so far, from 1, and the bits of that loss.

@@ -13,6 +13,9 @@ pub struct EpochRecord {
     pub steps: u32,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
+    /// Mean cross-entropy of each step's batch before its update, as computed: in 32 bits. Empty where the epoch was gone on with from a
+    /// checkpoint that does not tell.
+    pub losses: Vec<f32>,
     /// Mean cross-entropy over the training images as they were when trained on, without the penalty.
     pub train_loss: f64,
     /// λ/2·Σw² over the decaying weights, at the epoch's end; added to the loss it gives what is minimized.

@@ -181,6 +181,8 @@ pub fn run(
             Draw { seed: trial.seed, epoch, label_smoothing: train.label_smoothing as f32, partners: &splits.train };
         let first = progress.completed_steps;
         let mut scores = progress.scores();
+        let mut losses: Vec<f32> = Vec::with_capacity(steps as usize);
+        losses.extend(progress.losses.iter().map(|&bits| f32::from_bits(bits)));
         let batches = order.chunks(train.batch_size).zip(0..steps).skip(first as usize);
         let mut trained = 0;
         let mut learning_rate = 0.0;
@@ -190,6 +192,7 @@ pub fn run(
             if stopping() {
                 progress.completed_steps = step;
                 progress.set_scores(&scores);
+                progress.losses = losses.iter().map(|loss| loss.to_bits()).collect();
                 progress.train_seconds += start.elapsed().as_secs_f64();
                 save(&engine, &progress)?;
                 return Ok(Outcome::Interrupted { completed_epochs: epoch });
@@ -207,6 +210,8 @@ pub fn run(
                 let post_mortem = Box::new(post_mortem);
                 return Err(TrainError::Diverged { epoch: epoch + 1, step: step + 1, loss, post_mortem });
             }
+            // It was 32 bits wide before.
+            losses.push(loss as f32);
             images += batch.len() as u64;
             trained += batch.len();
             if told.elapsed() >= STEP_EVENTS {
@@ -223,6 +228,7 @@ pub fn run(
             // The epoch's steps are done; after a resume only its validation is left.
             progress.completed_steps = steps;
             progress.set_scores(&scores);
+            progress.losses = losses.iter().map(|loss| loss.to_bits()).collect();
             progress.train_seconds += train_seconds;
             save(&engine, &progress)?;
             return Ok(Outcome::Interrupted { completed_epochs: epoch });
@@ -236,9 +242,13 @@ pub fn run(
             progress.best = Some((epoch + 1, validation.loss.to_bits()));
         }
         engine.pull()?;
+        if losses.len() != steps as usize {
+            losses.clear();
+        }
         let record = EpochRecord {
             epoch: epoch + 1,
             steps,
+            losses,
             learning_rate: if trained > 0 { learning_rate } else { schedule.learning_rate(epoch, steps - 1) },
             train_loss: mean.loss,
             train_penalty: penalty(&engine.variables, train),

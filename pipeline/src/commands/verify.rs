@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use ::train::{Event, Options, Outcome, Sink, SinkError, TrainError};
 use anyhow::Context;
 use report::Cell;
-use store::{RunId, Split, Store, Value};
+use store::{RunId, Split, Store, StoreError, Value};
 
 use crate::{
     cli::{self, Global},
     data,
     exit::Exit,
-    output::{rows, text},
+    output::{integer, rows, text},
     provenance, runner,
     trained::Run,
 };
@@ -29,6 +29,8 @@ impl Drop for Scratch {
 /// A number that is not as it was.
 struct Difference {
     epoch: String,
+    /// The step of the epoch, from 1, where it is known.
+    step: Option<u32>,
     measure: &'static str,
     recorded: Cell,
     now: Cell,
@@ -49,11 +51,15 @@ const MEASURES: [&str; 9] = [
 
 /// Compares epochs with the records as they come.
 struct Comparison<'a> {
+    store: &'a Store,
+    id: RunId,
     recorded: &'a [Vec<Value>],
     /// A failure is to come after the last record.
     beyond: bool,
     quiet: bool,
     compared: u32,
+    /// Steps of the newest epoch whose losses were compared and are the same.
+    same_steps: usize,
     differences: Vec<Difference>,
     test: Option<::train::TestRecord>,
 }
@@ -78,6 +84,23 @@ fn same(recorded: Option<f64>, now: Option<f64>) -> bool {
     known(recorded) == known(now)
 }
 
+impl Comparison<'_> {
+    /// Compares the losses of an epoch's steps, where both are known. A step's loss is that of the weights before its update, so what
+    /// the last update did shows in the validation only.
+    fn steps(&mut self, epoch: u32, now: &[f32]) -> Result<(), StoreError> {
+        let recorded = self.store.step_losses(self.id, epoch)?;
+        self.same_steps =
+            recorded.iter().zip(now).take_while(|(recorded, now)| recorded.to_bits() == now.to_bits()).count();
+        if let (Some(recorded), Some(now)) = (recorded.get(self.same_steps), now.get(self.same_steps)) {
+            let step = self.same_steps as u32 + 1;
+            let loss = |loss: &f32| text(loss.to_string());
+            let (epoch, recorded, now) = (epoch.to_string(), loss(recorded), loss(now));
+            self.differences.push(Difference { epoch, step: Some(step), measure: "step_loss", recorded, now });
+        }
+        Ok(())
+    }
+}
+
 impl Sink for Comparison<'_> {
     fn event(&mut self, event: Event) -> Result<(), SinkError> {
         match event {
@@ -96,11 +119,12 @@ impl Sink for Comparison<'_> {
                     validation.map(|validation| validation.top5),
                     Some(f64::from(record.steps)),
                 ];
+                self.steps(record.epoch, &record.losses)?;
                 for ((measure, recorded), now) in MEASURES.into_iter().zip(&row[1..]).zip(now) {
                     let recorded = number(recorded);
                     if !same(recorded, now) {
-                        let epoch = record.epoch.to_string();
-                        self.differences.push(Difference { epoch, measure, recorded: cell(recorded), now: cell(now) });
+                        let (epoch, recorded, now) = (record.epoch.to_string(), cell(recorded), cell(now));
+                        self.differences.push(Difference { epoch, step: None, measure, recorded, now });
                     }
                 }
                 self.compared += 1;
@@ -154,10 +178,13 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
     note_other_machine(&store, id, &device, global)?;
     let diverged = failure.as_ref().is_some_and(|failure| failure.kind == "not-finite");
     let mut comparison = Comparison {
+        store: &store,
+        id,
         recorded: &recorded,
         beyond: diverged,
         quiet: global.quiet,
         compared: 0,
+        same_steps: 0,
         differences: Vec::new(),
         test: None,
     };
@@ -189,6 +216,7 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
             } else {
                 comparison.differences.push(Difference {
                     epoch: epoch.to_string(),
+                    step: None,
                     measure: "divergence",
                     recorded: text(recorded),
                     now: text(now),
@@ -200,6 +228,7 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
     if diverged && ended_well && comparison.differences.is_empty() {
         comparison.differences.push(Difference {
             epoch: failure.and_then(|failure| failure.epoch).map_or_else(String::new, |epoch| epoch.to_string()),
+            step: None,
             measure: "divergence",
             recorded: text("yes"),
             now: text("no"),
@@ -223,10 +252,20 @@ fn finish(id: RunId, comparison: &Comparison, also: &[String], to: &cli::Rows) -
     let table: Vec<Vec<Cell>> = comparison
         .differences
         .iter()
-        .map(|d| vec![text(d.epoch.clone()), text(d.measure), d.recorded.clone(), d.now.clone()])
+        .map(|d| {
+            let step = d.step.map_or(Cell::Null, |step| integer(step));
+            vec![text(d.epoch.clone()), step, text(d.measure), d.recorded.clone(), d.now.clone()]
+        })
         .collect();
-    rows(&["epoch", "measure", "recorded", "now"], &table, to)?;
-    eprintln!("run {id} differs from its record, first in {} of epoch {}", first.measure, first.epoch);
+    rows(&["epoch", "step", "measure", "recorded", "now"], &table, to)?;
+    let place = match (first.step, comparison.same_steps) {
+        (Some(step), _) => format!("step {step} of epoch {}", first.epoch),
+        (None, steps) if steps > 0 && MEASURES.contains(&first.measure) => {
+            format!("{} of epoch {}, whose {steps} steps are the same", first.measure, first.epoch)
+        }
+        (None, _) => format!("{} of epoch {}", first.measure, first.epoch),
+    };
+    eprintln!("run {id} differs from its record, first in {place}");
     Ok(Exit::TrialsFailed)
 }
 
@@ -242,7 +281,7 @@ fn test(store: &Store, id: RunId, comparison: &mut Comparison, also: &mut Vec<St
         let recorded = number(recorded);
         if !same(recorded, Some(now)) {
             let (recorded, now) = (cell(recorded), cell(Some(now)));
-            comparison.differences.push(Difference { epoch: row[0].to_string(), measure, recorded, now });
+            comparison.differences.push(Difference { epoch: row[0].to_string(), step: None, measure, recorded, now });
         }
     }
     if let Some(recorded) = store.predictions(id, Split::Test)?
@@ -251,6 +290,7 @@ fn test(store: &Store, id: RunId, comparison: &mut Comparison, also: &mut Vec<St
         let other = recorded.iter().zip(&evaluation.predictions).filter(|(a, b)| a != b).count();
         comparison.differences.push(Difference {
             epoch: row[0].to_string(),
+            step: None,
             measure: "test_predictions",
             recorded: text("as kept"),
             now: text(format!("{other} other")),
@@ -272,7 +312,13 @@ fn weights(recorded: &Path, now: &Path, comparison: &mut Comparison, also: &mut 
         also.push("the weights".to_owned());
     } else {
         let (recorded, now) = (text(recorded.display().to_string()), text("other bytes"));
-        comparison.differences.push(Difference { epoch: "last".to_owned(), measure: "weights", recorded, now });
+        comparison.differences.push(Difference {
+            epoch: "last".to_owned(),
+            step: None,
+            measure: "weights",
+            recorded,
+            now,
+        });
     }
     Ok(())
 }
