@@ -3,7 +3,7 @@
 use plan::{Objective, Pruner, PrunerKind};
 use store::{Pruning, RunStatus, Standing, Validation};
 use sweep::{
-    halving::{self, Verdict},
+    halving::{self, Noise, Verdict},
     pruning::{Contender, Rule, When, verdicts},
 };
 
@@ -16,21 +16,21 @@ pub enum Goal {
     Left(Pruning),
 }
 
-/// What an epoch came to, as a number that is to be low. Not a number is worse than all.
+/// What an epoch came to, by an objective of the validation part, as a number that is to be low. Not a number is worse than all.
 pub fn low(objective: Objective, validation: &Validation) -> f64 {
     let loss = validation.loss.unwrap_or(f64::INFINITY);
     match objective {
-        Objective::ValidationLoss => loss,
         // Equal shares rank by the loss, which is too small here to outweigh an image.
         Objective::ValidationTop1 => 1.0 - validation.top1.unwrap_or(0.0) + 1e-9 * loss.min(1e3),
+        _ => loss,
     }
 }
 
 /// Such a number in the objective's own unit, without what breaks ties.
 fn shown(objective: Objective, low: f64) -> f64 {
     match objective {
-        Objective::ValidationLoss => low,
         Objective::ValidationTop1 => ((1.0 - low) * 1e7).round() / 1e7,
+        _ => low,
     }
 }
 
@@ -59,7 +59,8 @@ pub fn in_words(pruner: &Pruner, objective: Objective) -> String {
             let rungs: Vec<String> = rungs[..rungs.len() - 1].iter().map(u32::to_string).collect();
             let brackets = if pruner.kind == PrunerKind::Hyperband { " in brackets" } else { "" };
             format!(
-                "{}{brackets}: after {} of {last} epochs one in {} configurations of a network goes on, by {objective}",
+                "{}{brackets}: after {} of {last} epochs one in {} configurations of a network goes on, by {objective} among those whose \
+                 rate falls alike",
                 pruner.kind.name(),
                 rungs.join(" and "),
                 pruner.reduction_factor
@@ -94,8 +95,13 @@ fn groups<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Vec<Vec<usize>> 
 }
 
 /// The goal of each trial, in their order. Configurations of one network compete with each other; a seed whose loss was not finite makes
-/// its configuration worse than all, one that failed otherwise has no say.
-pub fn goals(pruner: &Pruner, objective: Objective, standings: &[Standing]) -> Vec<Goal> {
+/// its configuration worse than all, one that failed otherwise has no say. `noise` knows what a trial's schedule has yet to gain.
+pub fn goals<'n>(
+    pruner: &Pruner,
+    objective: Objective,
+    standings: &[Standing],
+    noise: impl Fn(&Standing) -> Option<&'n Noise>,
+) -> Vec<Goal> {
     let mut goals = vec![Goal::Until(pruner.epochs); standings.len()];
     for network in groups(standings.iter().map(|standing| standing.network.as_str()).enumerate()) {
         let configurations = groups(network.iter().map(|index| (*index, standings[*index].configuration.as_str())));
@@ -104,6 +110,7 @@ pub fn goals(pruner: &Pruner, objective: Objective, standings: &[Standing]) -> V
             .map(|trials| Contender {
                 curves: trials.iter().filter_map(|index| curve(pruner, objective, &standings[*index])).collect(),
                 left: trials.iter().any(|index| standings[*index].status == RunStatus::Pruned),
+                noise: trials.first().and_then(|index| noise(&standings[*index])).cloned().unwrap_or_default(),
             })
             .collect();
         for (trials, verdict) in configurations.iter().zip(verdicts(rule(pruner), &contenders, pruner.epochs)) {

@@ -175,8 +175,9 @@ impl TrialQueue<'_> {
         self.learn(standings.iter().map(|standing| standing.identity.as_str()))?;
         let wanted = self.wanted();
         standings.retain(|standing| wanted.find(&standing.identity).is_some());
+        let noise = |standing: &Standing| wanted.find(&standing.identity).map(|planned| &planned.noise);
+        let goals = adaptive::goals(pruner, self.policy.objective, &standings, noise);
         drop(wanted);
-        let goals = adaptive::goals(pruner, self.policy.objective, &standings);
         Ok(standings.into_iter().zip(goals).collect())
     }
 

@@ -14,7 +14,7 @@ use anyhow::Context;
 use dataset::Prepared;
 use plan::{Experiment, Trial};
 use store::{NewExperiment, NewTrial, RunId, RunStatus, Store, StoreError, TrialState};
-use sweep::Tally;
+use sweep::{Tally, halving::Noise};
 use train::{Device, Stop};
 
 use crate::{
@@ -57,6 +57,8 @@ pub struct Planned {
     pub network: graph::Network,
     /// Hash of the trial and its data.
     pub identity: String,
+    /// What its schedule has yet to gain.
+    pub noise: Noise,
 }
 
 /// An experiment whose data is prepared and whose networks fit it.
@@ -128,7 +130,11 @@ impl Planned {
             graph::Network::new(&trial.settings.model, [c, h, w], prepared.classes()).with_context(in_trial)?;
         train::check_initial_weights(&trial, &network).with_context(in_trial)?;
         let identity = trial.identity(&prepared.manifest().fingerprint);
-        Ok(Self { trial, prepared, network, identity })
+        let train = &trial.settings.train;
+        // The few steps that the validation part makes it less are of no weight here.
+        let steps = (prepared.manifest().train_images.div_ceil(train.batch_size)).max(1) as u32;
+        let noise = Noise { group: train.optimizer as usize, to_lose: plan::noise_to_lose(train, steps) };
+        Ok(Self { trial, prepared, network, identity, noise })
     }
 
     /// Hash of the trial and its data, without the seed.

@@ -36,7 +36,7 @@ pub use check::Violation;
 pub use error::{Location, PlanError};
 pub use experiment::{Experiment, MAX_TRIALS, Variant};
 pub use policy::{Objective, OnFailure, Policy, Pruner, PrunerKind};
-pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, preview};
+pub use schedule::{Curve, PlateauState, Schedule, ScheduleState, TableStep, noise_to_lose, preview};
 pub use search::{Axis, Sweep};
 pub use searching::Search;
 pub use settings::{

@@ -1,6 +1,8 @@
 //! Which configurations to train on and which to leave, from what they came to so far. The unit is the configuration: what is
 //! compared is its mean over seeds. Values are to be low.
 
+use std::collections::BTreeMap;
+
 /// A configuration on its way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
@@ -8,6 +10,25 @@ pub struct Progress {
     pub values: Vec<f64>,
     /// Epochs that the seed which is ahead has come to; at least as many as there are values.
     pub ahead: usize,
+    /// What its schedule has yet to gain.
+    pub noise: Noise,
+}
+
+/// The noise of a configuration's steps that its schedule has yet to take away: what it comes to then looks worse before than it is.
+/// For SGD it goes as η/(B(1 − μ)) (Smith and Le 2018, "A Bayesian perspective on generalization and stochastic gradient descent",
+/// section 5).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// What makes noises incomparable, such as the optimizer: only those of one group are held against each other.
+    pub group: usize,
+    /// The noise to be lost after 0, 1, … epochs; where there is no number, none.
+    pub to_lose: Vec<f64>,
+}
+
+impl Noise {
+    fn after(&self, epochs: u32) -> f64 {
+        self.to_lose.get(epochs as usize).copied().unwrap_or(0.0)
+    }
 }
 
 /// Numbers of epochs at which asynchronous successive halving compares: the first, then each `reduction` times the one before, below
@@ -28,7 +49,7 @@ pub enum Verdict {
         rung: u32,
         /// What it came to there.
         value: f64,
-        /// The worst value that goes on now; not known where it was left before.
+        /// The worst value of those that go on and are ahead of it, or of all that go on; not known where it was left before.
         threshold: Option<f64>,
         /// Configurations that came to the rung.
         competitors: usize,
@@ -36,8 +57,13 @@ pub enum Verdict {
 }
 
 /// Asynchronous successive halving (Li et al. 2020, "A system for massively parallel hyperparameter tuning", algorithm 2): of the n
-/// configurations that came to a rung the best ⌊n/η⌋, and always the best one, go on to the next one. One verdict for each configuration;
-/// equal values rank by their order.
+/// configurations that came to a rung the first ⌊n/η⌋, and always the best one, go on to the next one. One verdict for each
+/// configuration.
+///
+/// Those come first that no other one is ahead of, then those that only these are ahead of, and so on; within, lower values. Ahead is
+/// who has the lower value and no less noise to lose. Halving as it was published goes by values alone, and so leaves high learning
+/// rates whose schedule would have made them the best; where no schedule lowers the rate, both are the same. Equal values rank by
+/// their order.
 pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Until(rungs[0]); configurations.len()];
     for pair in rungs.windows(2) {
@@ -46,19 +72,54 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
         let mut reached: Vec<(f64, usize)> =
             (0..configurations.len()).filter_map(|index| Some((value(index)?, index))).collect();
         reached.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let noise = |index: usize| (configurations[index].noise.group, configurations[index].noise.after(rung));
+        let ranked = by_fronts(&reached, noise);
         let best = (reached.len() / reduction as usize).max(1);
-        let threshold = reached.get(best - 1).map(|(value, _)| *value);
-        for (rank, &(value, index)) in reached.iter().enumerate() {
+        let (first, _) = ranked.split_at(best.min(ranked.len()));
+        for (rank, &(value, index)) in ranked.iter().enumerate() {
             // One that has gone on already stays on its way, whoever overtakes it since.
             let gone_on = configurations[index].ahead > rung as usize;
             verdicts[index] = if rank < best || gone_on {
                 Verdict::Until(next)
             } else {
+                let (group, own) = noise(index);
+                let is_ahead = |&(other, at): &(f64, usize)| {
+                    let (others_group, others) = noise(at);
+                    others_group == group && other <= value && others >= own
+                };
+                let worst = |of: &mut dyn Iterator<Item = f64>| of.max_by(f64::total_cmp);
+                let threshold = worst(&mut first.iter().filter(|other| is_ahead(other)).map(|(value, _)| *value))
+                    .or_else(|| worst(&mut first.iter().map(|(value, _)| *value)));
                 Verdict::Pause { rung, value, threshold, competitors: reached.len() }
             };
         }
     }
     verdicts
+}
+
+/// Configurations in the order in which they go on, from their order by value.
+fn by_fronts(reached: &[(f64, usize)], noise: impl Fn(usize) -> (usize, f64)) -> Vec<(f64, usize)> {
+    // For each group the most noise of each front; it falls from front to front, as all of a front have one with more ahead of them.
+    let mut groups: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let mut ranked: Vec<(usize, (f64, usize))> = Vec::with_capacity(reached.len());
+    for &(value, index) in reached {
+        let (group, own) = noise(index);
+        let fronts = groups.entry(group).or_default();
+        let front = match value.is_finite() {
+            true => fronts.partition_point(|most| *most >= own),
+            // What came to no number has nothing to gain.
+            false => usize::MAX,
+        };
+        if front < fronts.len() {
+            fronts[front] = own;
+        } else if front == fronts.len() {
+            fronts.push(own);
+        }
+        ranked.push((front, (value, index)));
+    }
+    // Stable: within a front they stay in the order of their values.
+    ranked.sort_by_key(|(front, _)| *front);
+    ranked.into_iter().map(|(_, place)| place).collect()
 }
 
 /// A configuration that is to be left, and why: its value and the one that it would have had to undercut.
@@ -110,7 +171,7 @@ mod tests {
     use super::*;
 
     fn at(values: &[f64]) -> Progress {
-        Progress { values: values.to_vec(), ahead: values.len() }
+        Progress { values: values.to_vec(), ahead: values.len(), noise: Noise::default() }
     }
 
     #[test]
@@ -139,6 +200,35 @@ mod tests {
         assert_eq!(verdict[4], Verdict::Pause { rung: 1, value: 0.3, threshold: Some(0.2), competitors: 6 });
         field[5] = at(&[0.1, 0.1]);
         assert_eq!(verdicts(&field, &rungs, 3)[5], Verdict::Until(3), "on its way");
+    }
+
+    #[test]
+    fn what_has_noise_to_lose_is_held_against_its_like() {
+        let rungs = rungs(1, 2, 2);
+        let with = |value: f64, group: usize, noise: f64| Progress {
+            noise: Noise { group, to_lose: vec![9.0, noise] },
+            ..at(&[value])
+        };
+        // In the order of values, with their fronts: 1, 2 (none has more), 1, 2, 1 (another group), and what is no number.
+        let field = [
+            with(0.1, 0, 1.0),
+            with(0.2, 0, 1.0),
+            with(0.3, 0, 2.0),
+            with(0.4, 0, 1.5),
+            with(0.5, 1, 0.0),
+            with(f64::INFINITY, 0, 9.0),
+        ];
+        let verdict = verdicts(&field, &rungs, 2);
+        let goes_on: Vec<bool> = verdict.iter().map(|verdict| *verdict == Verdict::Until(2)).collect();
+        assert_eq!(goes_on, [true, false, true, false, true, false]);
+        let pause = |value, threshold| Verdict::Pause { rung: 1, value, threshold: Some(threshold), competitors: 6 };
+        assert_eq!(verdict[1], pause(0.2, 0.1));
+        assert_eq!(verdict[3], pause(0.4, 0.3), "the one that is ahead of it");
+        assert_eq!(verdict[5], pause(f64::INFINITY, 0.5), "none goes on that has as much");
+        // Where nothing is to be lost, values decide.
+        let plain: Vec<Progress> = field.iter().map(|one| at(&one.values)).collect();
+        let goes_on = |verdict: &Verdict| *verdict == Verdict::Until(2);
+        assert_eq!(verdicts(&plain, &rungs, 2).iter().map(goes_on).collect::<Vec<_>>()[..4], [true, true, true, false]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How far each configuration may be trained now, by one of several rules. The unit is the configuration, of which every seed comes
 //! to the same epoch before it is compared. Values are to be low.
 
-use crate::halving::{self, Progress, Verdict, rungs};
+use crate::halving::{self, Noise, Progress, Verdict, rungs};
 
 /// How configurations are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,6 +75,8 @@ pub struct Contender {
     pub curves: Vec<Vec<f64>>,
     /// It was left before. Rules other than halving do not ask again.
     pub left: bool,
+    /// What its schedule has yet to gain. Rules other than halving and hyperband do not ask.
+    pub noise: Noise,
 }
 
 impl Contender {
@@ -84,7 +86,7 @@ impl Contender {
         let mean =
             |epoch: usize| self.curves.iter().map(|values| values[epoch]).sum::<f64>() / self.curves.len() as f64;
         let ahead = self.curves.iter().map(Vec::len).max().unwrap_or(0);
-        Progress { values: (0..common).map(mean).collect(), ahead }
+        Progress { values: (0..common).map(mean).collect(), ahead, noise: self.noise.clone() }
     }
 }
 
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     fn seeds<const N: usize>(curves: [&[f64]; N]) -> Contender {
-        Contender { curves: curves.map(<[f64]>::to_vec).into(), left: false }
+        Contender { curves: curves.map(<[f64]>::to_vec).into(), ..Contender::default() }
     }
 
     const WHEN: When = When { first: 2, interval: 2 };

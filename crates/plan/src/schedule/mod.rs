@@ -4,7 +4,7 @@ mod format;
 mod state;
 
 pub(crate) use format::KEYS;
-pub use state::{PlateauState, ScheduleState, preview};
+pub use state::{PlateauState, ScheduleState, noise_to_lose, preview};
 
 use crate::{Train, check::Violation};
 

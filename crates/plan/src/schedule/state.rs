@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{BOOK, BOOK_FINAL, Curve, Schedule};
-use crate::Train;
+use crate::{Optimizer, Train};
 
 /// What a schedule remembers between epochs, for checkpoints. Only `plateau` makes use of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -121,6 +121,24 @@ impl ScheduleState {
 pub fn preview(train: &Train, steps_per_epoch: u32) -> Vec<f64> {
     let state = ScheduleState::new(train, steps_per_epoch);
     (0..train.epochs).map(|epoch| state.learning_rate(epoch, 0)).collect()
+}
+
+/// By how much the schedule is yet to lower the noise of the steps after 0, 1, … epochs: the largest rate that is to come less the last one,
+/// for SGD as η/(B(1 − μ)) (Smith & Le 2018, "A Bayesian perspective on generalization and stochastic gradient descent", section 5),
+/// for Adam as η/B. None for `plateau`, which is not known beforehand.
+pub fn noise_to_lose(train: &Train, steps_per_epoch: u32) -> Vec<f64> {
+    let rates = preview(train, steps_per_epoch);
+    let inertia = if train.optimizer == Optimizer::Sgd { 1.0 - train.momentum } else { 1.0 };
+    let scale = 1.0 / (train.batch_size as f64 * inertia);
+    let last = rates.last().copied().unwrap_or(0.0);
+    let mut highest = last;
+    let mut to_lose: Vec<f64> = Vec::with_capacity(rates.len());
+    for rate in rates.iter().rev() {
+        highest = highest.max(*rate);
+        to_lose.push((highest - last) * scale);
+    }
+    to_lose.reverse();
+    to_lose
 }
 
 /// The rate of the row that covers the epoch, if one does.

@@ -180,3 +180,24 @@ fn a_schedule_is_written_as_a_whole_table_and_reads_back() {
     }
     assert_eq!(serde_json::from_str::<Schedule>("\"cosine\"").unwrap().kind(), "cosine");
 }
+
+#[test]
+fn noise_to_lose_is_the_fall_of_the_rate_that_is_to_come() {
+    let noise = |text: &str| plan::noise_to_lose(&crate::sound(&format!("[train]\n{text}"), &[]).settings.train, 10);
+    let near = |found: Vec<f64>, expected: &[f64]| {
+        assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{found:?}, expected {expected:?}"
+        );
+    };
+    let base = "epochs = 4\nbatch_size = 10\nlearning_rate = 0.4\nmomentum = 0.5\n";
+    near(noise(&format!("{base}schedule = \"constant\"")), &[0.0; 4]);
+    // η/(B(1 − μ)) is η/5: rates 0.4, 0.2, 0.1 and 0.05.
+    let step = "schedule = { kind = \"step\", every_epochs = 1, factor = 0.5 }";
+    near(noise(&format!("{base}{step}")), &[0.07, 0.03, 0.01, 0.0]);
+    near(noise(&format!("{base}{step}\noptimizer = \"adam\"")), &[0.035, 0.015, 0.005, 0.0]);
+    // What has not begun to fall yet is to fall: a rate that rises first.
+    let table = "schedule = { kind = \"table\", steps = [{ epochs = 1, learning_rate = 0.1 }, { epochs = 2, learning_rate = 0.3 }, { epochs = 1, learning_rate = 0.2 }] }";
+    near(noise(&format!("{base}{table}")), &[0.02, 0.02, 0.02, 0.0]);
+    near(noise(&format!("{base}schedule = {{ kind = \"plateau\", patience_epochs = 1 }}")), &[0.0; 4]);
+}
