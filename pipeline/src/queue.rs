@@ -181,15 +181,17 @@ impl TrialQueue<'_> {
         Ok(standings.into_iter().zip(goals).collect())
     }
 
-    /// Whether others of its network are still on their way to where a trial was compared.
-    fn may_change(&self, field: &[(Standing, Goal)], left: &Standing) -> bool {
+    /// Whether others of its network are still on their way to where a trial is compared, so that what was decided of it may change.
+    fn may_change(&self, field: &[(Standing, Goal)], compared: &Standing) -> bool {
         let together = self.pruner.is_some_and(|pruner| adaptive::is_together(pruner, !self.ready.searches.is_empty()));
-        let is_behind = |other: &Standing| {
-            other.network == left.network
-                && other.validations.len() < left.validations.len()
-                && !matches!(other.status, RunStatus::Failed | RunStatus::Pruned)
+        let come = compared.validations.len();
+        let is_behind = |other: &Standing, goal: &Goal| {
+            other.network == compared.network
+                && other.validations.len() < come
+                && matches!(goal, Goal::Until(until) if *until as usize <= come)
+                && !matches!(other.status, RunStatus::Done | RunStatus::Failed | RunStatus::Pruned)
         };
-        together && field.iter().any(|(other, goal)| is_behind(other) && matches!(goal, Goal::Until(_)))
+        together && field.iter().any(|(other, goal)| is_behind(other, goal))
     }
 
     fn prune(&self, field: &[(Standing, Goal)]) -> anyhow::Result<()> {
@@ -213,7 +215,7 @@ impl TrialQueue<'_> {
             .iter()
             .enumerate()
             .filter_map(|(position, (standing, goal))| {
-                let until = adaptive::is_open(pruner, standing, goal)?;
+                let until = adaptive::is_open(pruner, standing, goal).filter(|_| !self.may_change(field, standing))?;
                 let searching = !self.ready.searches.is_empty();
                 Some((adaptive::turn(pruner, searching, until, position), until, standing))
             })

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// `sweep.objective`: what a search and a pruner go by. Always of the validation part; the test part has no say.
+/// `sweep.objective`: what a search and a pruner go by. The test part has no say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
@@ -12,14 +12,28 @@ pub enum Objective {
     ValidationLoss,
     /// `validation_top1`: the share of validation images whose most probable class is right; equal shares rank by the loss.
     ValidationTop1,
+    /// `train_seconds`: wall-clock time of training and validation, in seconds. It is as noisy as the machine is busy.
+    TrainSeconds,
+    /// `macs_per_image`: multiply-accumulate operations of one forward pass of one image.
+    MacsPerImage,
+    /// `parameters`: trainable parameters.
+    Parameters,
 }
 
 impl Objective {
+    /// Whether it is measured on the validation part, after each epoch.
+    pub fn is_validation(self) -> bool {
+        matches!(self, Self::ValidationLoss | Self::ValidationTop1)
+    }
+
     /// The name in experiment files.
     pub fn name(self) -> &'static str {
         match self {
             Self::ValidationTop1 => "validation_top1",
             Self::ValidationLoss => "validation_loss",
+            Self::TrainSeconds => "train_seconds",
+            Self::MacsPerImage => "macs_per_image",
+            Self::Parameters => "parameters",
         }
     }
 }
@@ -105,8 +119,11 @@ pub struct Pruner {
 /// What every sweep may say of how it is run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// `sweep.objective`.
+    /// `sweep.objective`, the first one, which is of the validation part.
     pub objective: Objective,
+    /// The others of a list: what is to be low, or as an accuracy high, besides. A search then looks for configurations that none is
+    /// better than in all of them.
+    pub other_objectives: Vec<Objective>,
     /// `[sweep.pruner]`.
     pub pruner: Option<Pruner>,
     /// `sweep.on_failure`.
@@ -118,6 +135,13 @@ pub struct Policy {
     pub trial_minutes: Option<f64>,
     /// `sweep.minutes`: after so long the sweep stops and saves, and the same command goes on. Default: no limit.
     pub minutes: Option<f64>,
+}
+
+impl Policy {
+    /// All objectives, the first one first.
+    pub fn objectives(&self) -> Vec<Objective> {
+        std::iter::once(self.objective).chain(self.other_objectives.iter().copied()).collect()
+    }
 }
 
 /// A message, with the key within the pruner.
@@ -155,7 +179,7 @@ impl Written {
         }
         let margin = self.margin.unwrap_or(match (kind, objective) {
             (Paired, Objective::ValidationTop1) => 0.01,
-            (Paired, Objective::ValidationLoss) => 0.05,
+            (Paired, _) => 0.05,
             _ => 0.0,
         });
         if !(margin >= 0.0 && margin.is_finite()) {

@@ -49,7 +49,11 @@ impl Experiment {
     pub fn search_identity(&self, search: &Search, startup: &[String]) -> String {
         let space: Vec<Json> = search.space.iter().map(|key| json!([key.key, described(&key.distribution)])).collect();
         let sampler = self.sampler.as_ref().map_or(json!(null), |sampler| json!(["tpe", sampler.seed]));
-        let what = json!([search.variant, space, sampler, self.policy.objective.name(), self.seeds]);
+        let mut objective = json!(self.policy.objective.name());
+        if !self.policy.other_objectives.is_empty() {
+            objective = self.policy.objectives().into_iter().map(|objective| json!(objective.name())).collect();
+        }
+        let what = json!([search.variant, space, sampler, objective, self.seeds]);
         hash("search", &what.to_string(), &startup.join(" "))
     }
 

@@ -4,12 +4,20 @@ use serde::de::DeserializeOwned;
 
 use crate::document::{Entry, Node, Place, Table, quoted};
 use crate::experiment::{Branch, FileReader};
-use crate::policy::{Policy, Written};
+use crate::policy::{Objective, Policy, Written};
 use crate::space::{self, Sampler, SamplerKind};
 use crate::{Experiment, MAX_TRIALS, PlanError, Settings, deserialize};
 
 /// Most retries of a trial in one sweep.
 const MOST_RETRIES: u32 = 100;
+
+/// Why this objective does not come first.
+fn alone(objective: Objective) -> String {
+    let name = objective.name();
+    format!(
+        "the first objective must be validation_loss or validation_top1, such as [\"validation_top1\", \"{name}\"], got \"{name}\""
+    )
+}
 
 /// A key of the experiment's own `[sweep]`.
 fn entry<'a>(root: &'a Table, key: &str) -> Option<&'a Entry> {
@@ -49,7 +57,7 @@ impl FileReader {
         let value = |key: &str| entry(root, key).map(|entry| &entry.node);
         let mut policy = Policy::default();
         if let Some(node) = value("objective") {
-            policy.objective = self.read_sweep(node, "objective", "")?;
+            (policy.objective, policy.other_objectives) = self.objectives(node)?;
         }
         if let Some(node) = value("on_failure") {
             policy.on_failure = self.read_sweep(node, "on_failure", "")?;
@@ -84,10 +92,42 @@ impl FileReader {
                 );
                 return Err(self.fail(Some(entry.place), "sweep.pruner", message));
             }
+            if let [other, ..] = policy.other_objectives[..] {
+                let message = format!(
+                    "compares by one objective, and sweep.objective names others: leave out {}, or the pruner",
+                    other.name()
+                );
+                return Err(self.fail(Some(entry.place), "sweep.pruner", message));
+            }
             let pruner = written.checked(policy.objective, first).map_err(|(key, message)| fail(key, message))?;
             policy.pruner = Some(pruner);
         }
         Ok(policy)
+    }
+
+    /// One objective or a list.
+    fn objectives(&self, node: &Node) -> Result<(Objective, Vec<Objective>), PlanError> {
+        let fail = |place: Place, message: String| self.fail(Some(place), "sweep.objective", message);
+        let Some(items) = node.as_array() else {
+            let objective: Objective = self.read_sweep(node, "objective", "")?;
+            return match objective.is_validation() {
+                true => Ok((objective, Vec::new())),
+                false => Err(fail(node.place, alone(objective))),
+            };
+        };
+        let mut objectives: Vec<Objective> = Vec::new();
+        for item in items {
+            let objective: Objective = self.read_sweep(item, "objective", "")?;
+            if objectives.contains(&objective) {
+                return Err(fail(item.place, format!("{item} stands twice in the list")));
+            }
+            objectives.push(objective);
+        }
+        match objectives.split_first() {
+            None => Err(fail(node.place, "the list is empty: name one or several objectives".to_owned())),
+            Some((first, _)) if !first.is_validation() => Err(fail(items[0].place, alone(*first))),
+            Some((first, others)) => Ok((*first, others.to_vec())),
+        }
     }
 
     /// What a search by results needs beside what every sampler needs.
