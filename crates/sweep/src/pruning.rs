@@ -14,7 +14,9 @@ pub enum Rule {
         reduction: u32,
     },
     /// Hyperband's brackets (Li et al. 2018, "Hyperband", section 3), each with successive halving of its own: the first as
-    /// `Halving`, each other one with a first rung `reduction` times later, the last without any. Configurations are dealt out in turn.
+    /// `Halving`, each other one with a first rung `reduction` times later, and the last without any: it compares nothing and trains
+    /// all of its few to the end, whatever early epochs say of them. Configurations are dealt out so that every bracket costs about
+    /// as much.
     Hyperband {
         /// Epochs of the first bracket's first rung.
         first: u32,
@@ -113,14 +115,35 @@ pub fn verdicts(rule: Rule, contenders: &[Contender], most: u32) -> Vec<Verdict>
 /// Bracket b compares on the rungs from the b-th on.
 fn brackets(field: &[Progress], rungs: &[u32], reduction: u32) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Until(rungs[0]); field.len()];
+    let bracket_of = dealt(field.len(), rungs.len(), reduction);
     for bracket in 0..rungs.len() {
-        let members: Vec<usize> = (bracket..field.len()).step_by(rungs.len()).collect();
+        let members: Vec<usize> = (0..field.len()).filter(|index| bracket_of[*index] == bracket).collect();
         let own: Vec<Progress> = members.iter().map(|index| field[*index].clone()).collect();
         for (index, verdict) in members.into_iter().zip(halving::verdicts(&own, &rungs[bracket..], reduction)) {
             verdicts[index] = verdict;
         }
     }
     verdicts
+}
+
+/// The bracket of each configuration, which depends on its place alone. A bracket of s rungs before the end has a share of η^s/(s + 1)
+/// (Li et al. 2018, algorithm 1, line 3): those that leave early are many. Each configuration goes to the bracket that lacks most.
+fn dealt(count: usize, brackets: usize, reduction: u32) -> Vec<usize> {
+    let share = |bracket: usize| {
+        let rungs = (brackets - 1 - bracket) as i32;
+        f64::from(reduction).powi(rungs) / f64::from(rungs + 1)
+    };
+    let all: f64 = (0..brackets).map(share).sum();
+    let mut have = vec![0.0; brackets];
+    (1..=count)
+        .map(|dealt| {
+            let lacks = |bracket: usize| dealt as f64 * share(bracket) / all - have[bracket];
+            // The first of equals.
+            let bracket = (0..brackets).rev().max_by(|a, b| lacks(*a).total_cmp(&lacks(*b))).unwrap_or(0);
+            have[bracket] += 1.0;
+            bracket
+        })
+        .collect()
 }
 
 /// Rules that ask each configuration once after each epoch of comparison.
@@ -193,13 +216,17 @@ mod tests {
     #[test]
     fn brackets_compare_among_themselves() {
         let rule = Rule::Hyperband { first: 1, reduction: 3 };
-        // Rungs 1, 3 and 9: three brackets, dealt out in turn. All have come to one epoch.
-        let field: Vec<Contender> = (0..9).map(|index| seeds([&[f64::from(index)]])).collect();
+        // Rungs 1, 3 and 9: three brackets with shares of 3, 1½ and 1. All have come to one epoch.
+        assert_eq!(dealt(11, 3, 3), [0, 1, 0, 2, 0, 1, 0, 2, 0, 1, 0]);
+        let field: Vec<Contender> = (0..11).map(|index| seeds([&[f64::from(index)]])).collect();
         let verdict = verdicts(rule, &field, 9);
-        assert_eq!(verdict[0], Verdict::Until(3), "the best of the first bracket");
-        assert!(matches!(verdict[3], Verdict::Pause { rung: 1, competitors: 3, .. }));
-        assert!([1, 4, 7].iter().all(|index| verdict[*index] == Verdict::Until(3)), "compared at 3 epochs first");
-        assert!([2, 5, 8].iter().all(|index| verdict[*index] == Verdict::Until(9)), "never compared");
+        assert!(
+            [0, 2].iter().all(|index| verdict[*index] == Verdict::Until(3)),
+            "the best two of the first bracket's six"
+        );
+        assert!(matches!(verdict[4], Verdict::Pause { rung: 1, competitors: 6, .. }));
+        assert!([1, 5, 9].iter().all(|index| verdict[*index] == Verdict::Until(3)), "compared at 3 epochs first");
+        assert!([3, 7].iter().all(|index| verdict[*index] == Verdict::Until(9)), "never compared");
     }
 
     #[test]
