@@ -211,3 +211,40 @@ fn a_search_with_a_pruner_learns_from_what_was_left() {
     assert!(place.count(DB, "SELECT count(*) FROM results WHERE status = 'pruned'") >= 8);
     assert_eq!(place.count(DB, "SELECT max(known) FROM suggestions"), 11, "all before the last were known");
 }
+
+#[test]
+fn a_search_by_several_objectives_ends_with_its_front() {
+    let text = SEARCHED
+        .replace("[sweep.space]", "[sweep]\nobjective = [\"validation_top1\", \"macs_per_image\"]\n[sweep.space]\n\"model.width\" = { uniform = [0.05, 0.2] }")
+        .replace("[0.0001, 1.0]", "[0.0001, 0.01]")
+        .replace("\"train.momentum\" = { uniform = [0.0, 0.95] }\n", "")
+        .replace("[train]", "[model]\narchitecture = \"alexnet\"\nstem = \"small\"\n[train]");
+    let place = Workplace::with(&text);
+    let sweep = place.run("sweep experiment.toml").exits(0);
+    let front = place.run("query front --format json").exits(0).json();
+    let front = front.as_array().unwrap();
+    let mut rows: Vec<(f64, f64)> = Vec::new();
+    for row in place.rows(DB, "SELECT validation_top1_mean, macs_per_image FROM comparison") {
+        rows.push((row[0].to_string().parse().unwrap(), row[1].to_string().parse().unwrap()));
+    }
+    let is_ahead = |a: &(f64, f64), b: &(f64, f64)| a.0 >= b.0 && a.1 <= b.1 && a != b;
+    let members = rows.iter().filter(|row| !rows.iter().any(|other| is_ahead(other, row))).count();
+    assert_eq!((rows.len(), front.len()), (12, members), "{rows:?}");
+    for row in front {
+        let own = (row["validation_top1_mean"].as_f64().unwrap(), row["macs_per_image"].as_f64().unwrap());
+        assert!(!rows.iter().any(|other| is_ahead(other, &own)), "{own:?} among {rows:?}");
+    }
+    let be = if members == 1 { "is" } else { "are" };
+    let told = format!("At the front {be} {members} of 12 configurations");
+    assert!(sweep.text().contains(&told), "{told}: {}", sweep.text());
+    let page = std::fs::read_to_string(place.path("reports/searched/report.html")).unwrap();
+    assert!(
+        page.contains(&told) && page.contains("Front of validation accuracy and MACs per image"),
+        "the page has it too"
+    );
+    // The sweep's aim is part of what the search is; without a list it is another one.
+    let plan = place.run("plan experiment.toml sweep.objective=validation_loss").exits(0);
+    assert!(plan.stderr.contains("8 more configurations of 2 seed(s)"), "{}", plan.stderr);
+    let plan = place.run("plan experiment.toml").exits(0);
+    assert!(plan.stderr.contains("24 trials, 0 to run"), "{}", plan.stderr);
+}

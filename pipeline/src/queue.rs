@@ -253,7 +253,7 @@ impl TrialQueue<'_> {
             if tried.len() >= sampler.configurations {
                 continue;
             }
-            let next = search.next(tried, &standings, self.policy.objective, sampler.seed);
+            let next = search.next(tried, &standings, &self.policy.objectives(), sampler.seed);
             let Some((values, known, pending)) = next else { continue };
             let suggestion = store::Suggestion {
                 search: search.identity.clone(),

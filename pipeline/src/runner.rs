@@ -278,6 +278,8 @@ pub fn sweep(
     let searches: Vec<(String, u32)> =
         ready.searches.iter().map(|search| (search.identity.clone(), most as u32)).collect();
     let id = store.record_search(&experiment, &records, &searches)?;
+    let objectives = ready.experiment.policy.objectives();
+    store.record_objectives(id, &objectives.iter().map(|objective| objective.name()).collect::<Vec<_>>())?;
     for state in store.trial_states(id)?.iter().filter(|state| state.status == RunStatus::Running) {
         if let (Some(run), Some(worker)) = (state.run, &state.worker)
             && provenance::is_gone(worker)

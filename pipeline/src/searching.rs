@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use plan::{Distribution, Experiment, Objective, Search, Trial};
 use serde_json::Value as Json;
 use store::{RunStatus, Standing, Suggestion};
-use sweep::tpe::{Dimension, Known, Point, propose};
+use sweep::{
+    front,
+    tpe::{Dimension, Known, Point, propose},
+};
 
 use crate::adaptive;
 
@@ -72,7 +75,7 @@ impl Searching {
         &self,
         tried: &[Tried],
         standings: &[Standing],
-        objective: Objective,
+        objectives: &[Objective],
         seed: u64,
     ) -> Option<(Vec<Json>, u32, u32)> {
         let mut of: HashMap<&str, Vec<&Standing>> = HashMap::new();
@@ -82,15 +85,17 @@ impl Searching {
         let mut known: Vec<(Score, &Tried)> = Vec::new();
         let mut pending = Vec::new();
         for tried in tried {
-            match of.get(tried.configuration.as_str()).and_then(|trials| score(objective, trials)) {
+            match of.get(tried.configuration.as_str()).and_then(|trials| score(objectives, trials)) {
                 Some(score) => known.push((score, tried)),
                 None => pending.push(tried.point.clone()),
             }
         }
-        known.sort_by(|(a, _), (b, _)| {
-            (a.class, a.missing).cmp(&(b.class, b.missing)).then(a.value.total_cmp(&b.value))
-        });
-        let ranked: Vec<Point> = known.iter().map(|(_, tried)| tried.point.clone()).collect();
+        known.sort_by_key(|(score, _)| (score.class, score.missing));
+        let mut ranked: Vec<Point> = Vec::with_capacity(known.len());
+        for alike in known.chunk_by(|(a, _), (b, _)| (a.class, a.missing) == (b.class, b.missing)) {
+            let values: Vec<Vec<f64>> = alike.iter().map(|(score, _)| score.values.clone()).collect();
+            ranked.extend(front::ranked(&values).into_iter().map(|place| alike[place].1.point.clone()));
+        }
         let space: Vec<Dimension> = self.search.space.iter().map(|key| dimension(&key.distribution)).collect();
         let counts = (ranked.len() as u32, pending.len() as u32);
         let point = propose(&space, Known { ranked: &ranked, pending: &pending }, seed, tried.len() as u64)?;
@@ -104,28 +109,43 @@ impl Searching {
 struct Score {
     class: u8,
     missing: u32,
-    value: f64,
+    /// One for each objective; all to be low.
+    values: Vec<f64>,
+}
+
+/// What a trial came to, as a number that is to be low.
+fn reached(objective: Objective, standing: &Standing) -> f64 {
+    match objective {
+        Objective::ValidationLoss | Objective::ValidationTop1 => {
+            standing.validations.last().map_or(f64::INFINITY, |validation| adaptive::low(objective, validation))
+        }
+        Objective::TrainSeconds => standing.train_seconds.unwrap_or(f64::INFINITY),
+        Objective::MacsPerImage => standing.macs_per_image as f64,
+        Objective::Parameters => standing.parameters as f64,
+    }
 }
 
 /// A configuration's score, a mean over its seeds after the last epoch; none while any of them is under way.
-fn score(objective: Objective, trials: &[&Standing]) -> Option<Score> {
-    let last = |standing: &&&Standing| {
-        standing.validations.last().map_or(f64::INFINITY, |validation| adaptive::low(objective, validation))
-    };
+fn score(objectives: &[Objective], trials: &[&Standing]) -> Option<Score> {
     let is_over = |trial: &&Standing| matches!(trial.status, RunStatus::Done | RunStatus::Failed | RunStatus::Pruned);
     if !trials.iter().all(is_over) {
         return None;
     }
     let with = |status| trials.iter().filter(move |trial: &&&Standing| trial.status == status);
-    let mean = |status| with(status).map(|trial| last(&trial)).sum::<f64>() / with(status).count() as f64;
+    let means = |status| {
+        let mean = |objective: &Objective| {
+            with(status).map(|trial| reached(*objective, trial)).sum::<f64>() / with(status).count() as f64
+        };
+        objectives.iter().map(mean).collect()
+    };
     let diverged = trials.iter().any(|trial| trial.failure_kind.as_deref() == Some("not-finite"));
     Some(if with(RunStatus::Pruned).count() > 0 && !diverged {
         let epochs = with(RunStatus::Pruned).map(|trial| trial.validations.len()).max().unwrap_or(0);
-        Score { class: 1, missing: u32::MAX - epochs as u32, value: mean(RunStatus::Pruned) }
+        Score { class: 1, missing: u32::MAX - epochs as u32, values: means(RunStatus::Pruned) }
     } else if with(RunStatus::Done).count() > 0 && !diverged {
-        Score { class: 0, missing: 0, value: mean(RunStatus::Done) }
+        Score { class: 0, missing: 0, values: means(RunStatus::Done) }
     } else {
-        Score { class: 2, missing: 0, value: f64::INFINITY }
+        Score { class: 2, missing: 0, values: vec![f64::INFINITY; objectives.len()] }
     })
 }
 

@@ -13,6 +13,7 @@ mod error;
 mod evidence;
 pub mod export;
 mod frames;
+mod front;
 mod mistakes;
 mod naming;
 mod page;

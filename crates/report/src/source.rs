@@ -33,6 +33,7 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
             question: row.question.clone(),
             command: row.command.clone(),
             trials: row.trials as usize,
+            objectives: store.objectives(row.id)?,
         });
         let rows = store.runs(row.id)?;
         study.waiting += (row.trials as usize).saturating_sub(rows.len());

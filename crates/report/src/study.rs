@@ -37,6 +37,8 @@ pub struct Experiment {
     pub command: String,
     /// Trials in its plan.
     pub trials: usize,
+    /// What it aims at, as `sweep.objective` names it.
+    pub objectives: Vec<String>,
 }
 
 /// State of a run.

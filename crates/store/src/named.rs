@@ -96,6 +96,37 @@ FROM pairs
 ORDER BY experiment, network_a, network_b, key",
     },
     NamedQuery {
+        name: "front",
+        summary: "the configurations that no other of the experiment is better than in all objectives: those of sweep.objective, or validation accuracy and training time",
+        parameters: &[EXPERIMENT],
+        sql: "\
+WITH several AS (SELECT experiment_id FROM objectives GROUP BY experiment_id HAVING count(*) > 1),
+     aim AS MATERIALIZED (
+         SELECT x.name AS experiment, o.measure FROM several JOIN objectives AS o USING (experiment_id) JOIN experiments AS x USING (experiment_id)
+         UNION ALL
+         SELECT x.name, m.value FROM experiments AS x, json_each('[\"validation_top1\", \"train_seconds\"]') AS m
+         WHERE x.experiment_id NOT IN several),
+     measured AS MATERIALIZED (SELECT * FROM comparison WHERE ?1 IS NULL OR experiment = ?1),
+     place AS MATERIALIZED (
+         SELECT c.experiment, c.network, c.configuration, a.measure,
+                CASE a.measure
+                    WHEN 'validation_top1' THEN 1 - c.validation_top1_mean
+                    WHEN 'validation_loss' THEN c.validation_loss_mean
+                    WHEN 'train_seconds' THEN c.train_seconds_mean
+                    WHEN 'macs_per_image' THEN c.macs_per_image
+                    ELSE c.parameters END AS low
+         FROM measured AS c JOIN aim AS a ON a.experiment = c.experiment)
+SELECT c.experiment, c.network, c.settings, c.seeds, c.validation_top1_mean, c.validation_loss_mean, c.train_seconds_mean,
+       c.macs_per_image, c.parameters
+FROM measured AS c
+WHERE NOT EXISTS (
+    SELECT 1 FROM place AS own JOIN place AS other ON other.experiment = own.experiment AND other.measure = own.measure
+    WHERE own.experiment = c.experiment AND own.network = c.network AND own.configuration = c.configuration
+    GROUP BY other.network, other.configuration
+    HAVING min(coalesce(other.low, 9e999) <= coalesce(own.low, 9e999)) AND max(coalesce(other.low, 9e999) < coalesce(own.low, 9e999)))
+ORDER BY c.experiment, c.validation_top1_mean DESC NULLS LAST, c.network",
+    },
+    NamedQuery {
         name: "trials",
         summary: "every trial in the order of the plan, with where it stands and what came of it",
         parameters: &[EXPERIMENT],

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Connection, FromRow, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, FromRow, Row, SqliteConnection};
 
 use crate::experiment::{insert_trial, now_ms};
 use crate::queue::refusal;
@@ -30,6 +31,12 @@ pub struct Standing {
     pub failure_kind: Option<String>,
     /// What the run's epochs came to on the validation part, the first epoch first.
     pub validations: Vec<Validation>,
+    /// Wall-clock time of training and validation, in seconds; `None` until it is done.
+    pub train_seconds: Option<f64>,
+    /// Multiply-accumulate operations of one forward pass of one image.
+    pub macs_per_image: u64,
+    /// Trainable parameters.
+    pub parameters: u64,
 }
 
 /// What an epoch came to on the validation part. `None` where it is not a number.
@@ -99,13 +106,12 @@ pub struct FailureRow {
 impl Store {
     /// How far every trial of the experiment's plan has come, in the order of the plan.
     pub fn standings(&self, experiment: ExperimentId) -> Result<Vec<Standing>, StoreError> {
-        type Row = (String, String, String, i64, Option<RunStatus>, Option<RunId>, Option<i64>, Option<String>);
         self.read(async |connection| {
             // One transaction, so that both queries see the same moment.
             let mut transaction = connection.begin().await?;
-            let rows: Vec<Row> = sqlx::query_as(
-                "SELECT p.identity, t.configuration, coalesce(p.variant, t.architecture), t.seed, r.status, r.run_id, r.lease_until_ms,
-                    r.failure_kind
+            let rows: Vec<SqliteRow> = sqlx::query(
+                "SELECT p.identity, t.configuration, coalesce(p.variant, t.architecture), t.seed, t.macs_per_image, t.parameters,
+                    r.status, r.run_id, r.lease_until_ms, r.failure_kind, r.train_seconds
                  FROM experiment_trials AS p
                  JOIN trials AS t ON t.identity = p.identity
                  LEFT JOIN runs AS r ON r.identity = p.identity
@@ -133,21 +139,56 @@ impl Store {
             for (run, top1, loss) in epochs {
                 curves.entry(run).or_default().push(Validation { top1, loss });
             }
-            rows.into_iter()
-                .map(|(identity, configuration, network, seed, status, run, lease_until_ms, failure_kind)| {
+            rows.iter()
+                .map(|row| {
+                    let run: Option<RunId> = row.try_get(7)?;
                     Ok(Standing {
-                        identity,
-                        configuration,
-                        network,
-                        seed: u64::try_from(seed)?,
-                        status: status.unwrap_or(RunStatus::Queued),
+                        identity: row.try_get(0)?,
+                        configuration: row.try_get(1)?,
+                        network: row.try_get(2)?,
+                        seed: u64::try_from(row.try_get::<i64, _>(3)?)?,
+                        status: row.try_get::<Option<RunStatus>, _>(6)?.unwrap_or(RunStatus::Queued),
                         run,
-                        lease_until_ms,
-                        failure_kind,
+                        lease_until_ms: row.try_get(8)?,
+                        failure_kind: row.try_get(9)?,
                         validations: run.and_then(|run| curves.remove(&run)).unwrap_or_default(),
+                        train_seconds: row.try_get(10)?,
+                        macs_per_image: u64::try_from(row.try_get::<i64, _>(4)?)?,
+                        parameters: u64::try_from(row.try_get::<i64, _>(5)?)?,
                     })
                 })
                 .collect()
+        })
+    }
+
+    /// Says what the experiment's sweep aims at, in place of what was said before: names of measures, the first one first.
+    pub fn record_objectives(&self, experiment: ExperimentId, measures: &[&str]) -> Result<(), StoreError> {
+        self.write(async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("DELETE FROM objectives WHERE experiment_id = ?1")
+                .bind(experiment)
+                .execute(&mut *transaction)
+                .await?;
+            for (place, measure) in (0_i64..).zip(measures) {
+                sqlx::query("INSERT INTO objectives (experiment_id, place, measure) VALUES (?1, ?2, ?3)")
+                    .bind(experiment)
+                    .bind(place)
+                    .bind(measure)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    /// What the experiment's sweep aims at; nothing where it was planned by an earlier version.
+    pub fn objectives(&self, experiment: ExperimentId) -> Result<Vec<String>, StoreError> {
+        self.read(async |connection| {
+            Ok(sqlx::query_scalar("SELECT measure FROM objectives WHERE experiment_id = ?1 ORDER BY place")
+                .bind(experiment)
+                .fetch_all(connection)
+                .await?)
         })
     }
 
@@ -223,8 +264,8 @@ impl Store {
 
     /// The newest reason why each run of the experiment that is left now was left.
     pub fn prunings(&self, experiment: ExperimentId) -> Result<Vec<(RunId, Pruning)>, StoreError> {
-        type Row = (RunId, u32, String, String, Option<f64>, Option<f64>, u32);
-        let rows: Vec<Row> = self.read(async |connection| {
+        type Pruned = (RunId, u32, String, String, Option<f64>, Option<f64>, u32);
+        let rows: Vec<Pruned> = self.read(async |connection| {
             Ok(sqlx::query_as(
                 "SELECT n.run_id, n.epoch, n.rule, n.objective, n.value, n.threshold, n.competitors
                  FROM experiment_trials AS p
@@ -237,7 +278,7 @@ impl Store {
             .fetch_all(connection)
             .await?)
         })?;
-        let pruning = |(run, epoch, rule, objective, value, threshold, competitors): Row| {
+        let pruning = |(run, epoch, rule, objective, value, threshold, competitors): Pruned| {
             let value = value.unwrap_or(f64::NAN);
             (run, Pruning { epoch, rule, objective, value, threshold, competitors })
         };
@@ -294,8 +335,8 @@ impl Store {
 
     /// What was decided for a search so far, in order. None where the experiment is not in the database.
     pub fn suggestions(&self, experiment: &str, search: &str) -> Result<Vec<Suggestion>, StoreError> {
-        type Row = (u32, String, u32, u32);
-        let rows: Vec<Row> = self.read(async |connection| {
+        type Decided = (u32, String, u32, u32);
+        let rows: Vec<Decided> = self.read(async |connection| {
             Ok(sqlx::query_as(
                 "SELECT s.number, s.point, s.known, s.pending
                  FROM suggestions AS s JOIN experiments AS x ON x.experiment_id = s.experiment_id
@@ -306,7 +347,7 @@ impl Store {
             .fetch_all(connection)
             .await?)
         })?;
-        let suggestion = |(number, point, known, pending): Row| Suggestion {
+        let suggestion = |(number, point, known, pending): Decided| Suggestion {
             search: search.to_owned(),
             number,
             point,

@@ -220,7 +220,8 @@ pub fn run(
             told(seconds, &sources, machine, plan.policy.pruner.is_some() || undecided > 0);
         }
         if undecided > 0 {
-            let (objective, seeds) = (plan.policy.objective.name(), plan.seeds.len());
+            let objectives: Vec<&str> = plan.policy.objectives().iter().map(|objective| objective.name()).collect();
+            let (objective, seeds) = (objectives.join(" and "), plan.seeds.len());
             eprintln!(
                 "{undecided} more configurations of {seeds} seed(s) are decided while the sweep runs: tpe, by {objective} after the last epoch"
             );

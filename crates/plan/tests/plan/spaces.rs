@@ -276,3 +276,27 @@ fn pruners_are_filled_in_and_checked() {
     check("[sweep]\nretries = 1000", "x.toml:2: sweep.retries: must be from 0 to 100, got 1000");
     check("[sweep]\ntrial_minutes = 0", "x.toml:2: sweep.trial_minutes: must be > 0, in minutes, got 0");
 }
+
+#[test]
+fn objectives_are_one_or_several() {
+    use plan::Objective::{MacsPerImage, TrainSeconds, ValidationLoss, ValidationTop1};
+    let policy = |text: &str| sound(&format!("[sweep]\nobjective = {text}"), &[]).policy;
+    assert_eq!(sound("", &[]).policy.objectives(), [ValidationLoss]);
+    assert_eq!(policy("\"validation_top1\"").objectives(), [ValidationTop1]);
+    let several = policy("[\"validation_top1\", \"train_seconds\", \"macs_per_image\"]");
+    assert_eq!(several.objectives(), [ValidationTop1, TrainSeconds, MacsPerImage]);
+    let first = "the first objective must be validation_loss or validation_top1, such as [\"validation_top1\", \"parameters\"], got \
+                 \"parameters\"";
+    for (text, message) in [
+        ("\"parameters\"", first),
+        ("[\"parameters\", \"validation_loss\"]", first),
+        ("[]", "the list is empty: name one or several objectives"),
+        ("[\"validation_loss\", \"validation_loss\"]", "\"validation_loss\" stands twice in the list"),
+    ] {
+        check(&format!("[sweep]\nobjective = {text}"), &format!("x.toml:2: sweep.objective: {message}"));
+    }
+    check(
+        "[sweep]\nobjective = [\"validation_loss\", \"parameters\"]\n[sweep.pruner]\nkind = \"median\"",
+        "x.toml:3: sweep.pruner: compares by one objective, and sweep.objective names others: leave out parameters, or the pruner",
+    );
+}

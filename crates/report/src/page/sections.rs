@@ -7,6 +7,7 @@ use crate::analysis::{Analysis, Comparison, Configuration};
 use crate::answer::{accuracy, answer, notes, states};
 use crate::evidence::Examination;
 use crate::frames::FRAMES;
+use crate::front::Front;
 use crate::mistakes::{MOST_PAIRS, class_name, class_names, confused, examined};
 use crate::naming;
 use crate::plots::{Plot, Plots};
@@ -25,6 +26,7 @@ const MOST_RIVALS: usize = 10;
 pub fn page(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Page {
     let names: Vec<&str> = study.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
     let mut sections = vec![comparison(study, analysis, plots)];
+    sections.push(front(study, analysis, plots));
     sections.push(tests(analysis));
     sections.push(Section { plots: pictures(&plots.learning), ..section("learning-curves", "Learning curves") });
     sections.push(Section {
@@ -69,6 +71,10 @@ pub fn summary(study: &Study, analysis: &Analysis<'_>) -> String {
     for table in comparison(study, analysis, &Plots::default()).tables {
         out.push_str(&text::aligned(&table.header, &table.rows, &table.right));
     }
+    for table in front(study, analysis, &Plots::default()).tables {
+        out.push_str(&format!("\n{}\n\n", table.title));
+        out.push_str(&text::aligned(&table.header, &table.rows, &table.right));
+    }
     for note in notes(study, analysis) {
         out.push_str(&format!("\n{note}\n"));
     }
@@ -111,6 +117,39 @@ fn plus_minus(estimate: Option<Estimate>, write: impl Fn(f64) -> String) -> Stri
 
 fn mean_of(configuration: &Configuration<'_>, of: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
     configuration.estimate(of).map(|estimate| estimate.mean)
+}
+
+/// The configurations at the front of several objectives.
+fn front(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Section {
+    let Some(front) = Front::of(study, analysis) else { return Section::default() };
+    let rows: Vec<Vec<String>> = front
+        .members
+        .iter()
+        .take(MOST_ROWS)
+        .enumerate()
+        .map(|(number, place)| {
+            let (configuration, values) = &front.all[*place];
+            let settings = if configuration.settings.is_empty() { "–" } else { &configuration.settings };
+            let own = [(number + 1).to_string(), configuration.network.clone(), settings.to_owned()];
+            let measured = front.measures.iter().zip(values).map(|(measure, value)| (measure.write)(*value));
+            own.into_iter().chain([configuration.done.len().to_string()]).chain(measured).collect()
+        })
+        .collect();
+    let header: Vec<String> = words(&["", "network", "settings", "n"])
+        .into_iter()
+        .chain(front.measures.iter().map(|m| m.title.to_owned()))
+        .collect();
+    let (members, all) = (front.members.len(), front.all.len());
+    let shown = if rows.len() < members { format!(" {} of them are shown.", rows.len()) } else { String::new() };
+    let verb = if members == 1 { "is" } else { "are" };
+    let table = Table {
+        title: format!("At the front {verb} {members} of {all} configurations: no other is better in all objectives"),
+        right: (0..header.len()).map(|column| column == 0 || column > 2).collect(),
+        header,
+        rows,
+        note: format!("Means over seeds, of the validation part; the test part has no say.{shown}"),
+    };
+    Section { tables: vec![table], plots: pictures(&plots.front), ..section("front", "Several objectives") }
 }
 
 fn comparison(study: &Study, analysis: &Analysis<'_>, plots: &Plots) -> Section {

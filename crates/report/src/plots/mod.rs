@@ -5,6 +5,7 @@ mod calibration;
 mod canvas;
 mod cost;
 mod curves;
+mod front;
 mod images;
 mod importance;
 mod matrix;
@@ -55,6 +56,8 @@ impl Scene<'_> {
 pub struct Plots {
     /// Accuracy against training time, time and memory.
     pub cost: Vec<Plot>,
+    /// Fronts of several objectives.
+    pub front: Vec<Plot>,
     /// Learning curves of the chosen configurations.
     pub learning: Vec<Plot>,
     /// Accuracy against swept keys, λ first, heat maps after.
@@ -80,6 +83,7 @@ impl Plots {
     pub fn of(scene: &Scene<'_>) -> Result<Self, ReportError> {
         let mut plots = Self {
             cost: [settings::cost(scene)?, cost::cost(scene)?].concat(),
+            front: front::front(scene)?,
             learning: curves::learning(scene)?,
             settings: [settings::against(scene)?, matrix::heat(scene)?, parallel::parallel(scene)?].concat(),
             importance: importance::importance(scene)?,
@@ -107,9 +111,10 @@ impl Plots {
         }
     }
 
-    fn groups_mut(&mut self) -> [&mut Vec<Plot>; 10] {
+    fn groups_mut(&mut self) -> [&mut Vec<Plot>; 11] {
         [
             &mut self.cost,
+            &mut self.front,
             &mut self.learning,
             &mut self.settings,
             &mut self.importance,
@@ -126,6 +131,7 @@ impl Plots {
     pub fn all(&self) -> impl Iterator<Item = &Plot> {
         [
             &self.cost,
+            &self.front,
             &self.learning,
             &self.settings,
             &self.importance,

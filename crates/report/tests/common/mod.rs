@@ -53,6 +53,7 @@ pub fn study(size: &Size) -> Study {
             question: "Is AlexNet better than LeNet-5 on glyphs, and which weight decay and schedule suit each?".into(),
             command: "pipeline sweep experiments/glyphs.toml".into(),
             trials: 0,
+            objectives: Vec::new(),
         }],
         ..Study::default()
     };
