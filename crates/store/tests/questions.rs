@@ -151,6 +151,22 @@ fn a_trial_that_was_run_twice_counts_once() {
 }
 
 #[test]
+fn the_front_goes_by_the_objectives_of_the_experiment() {
+    let (_folder, store, id) = compared();
+    let front = || {
+        let rows = named::find("front").unwrap().run(&store, &["duel"]).unwrap().rows;
+        rows.into_iter().map(|row| (row[1].to_string(), row[2].to_string())).collect::<Vec<_>>()
+    };
+    let decayed = |network: &str| (network.to_owned(), "{\"train.weight_decay\":0.1}".to_owned());
+    assert_eq!(front(), [decayed("alexnet"), decayed("lenet5")], "as accurate and as fast as each other");
+    store.record_objectives(id, &["validation_top1", "parameters"]).unwrap();
+    assert_eq!(front(), [decayed("lenet5")], "as accurate and smaller");
+    store.record_objectives(id, &["validation_loss"]).unwrap();
+    assert_eq!(store.objectives(id).unwrap(), ["validation_loss"]);
+    assert_eq!(front().len(), 2, "one objective has no front of its own");
+}
+
+#[test]
 fn named_queries_answer() {
     let (_folder, store, id) = compared();
     let run = store.runs(id).unwrap()[0].run.to_string();
@@ -162,7 +178,7 @@ fn named_queries_answer() {
         };
         let table = query.run(&store, arguments).unwrap();
         let rows = match query.name {
-            "best" | "curve" => 2,
+            "best" | "curve" | "front" => 2,
             "compare" => 10,
             "trials" => 12,
             "failed" => 0,

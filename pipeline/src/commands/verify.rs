@@ -253,7 +253,7 @@ fn finish(id: RunId, comparison: &Comparison, also: &[String], to: &cli::Rows) -
         .differences
         .iter()
         .map(|d| {
-            let step = d.step.map_or(Cell::Null, |step| integer(step));
+            let step = d.step.map_or(Cell::Null, integer);
             vec![text(d.epoch.clone()), step, text(d.measure), d.recorded.clone(), d.now.clone()]
         })
         .collect();
