@@ -248,3 +248,20 @@ fn a_search_by_several_objectives_ends_with_its_front() {
     let plan = place.run("plan experiment.toml").exits(0);
     assert!(plan.stderr.contains("24 trials, 0 to run"), "{}", plan.stderr);
 }
+
+#[test]
+fn a_search_leaves_out_keys_that_do_not_exist_beside_others() {
+    let momentum = "{ uniform = [0.0, 0.95], when = { \"train.optimizer\" = \"sgd\" } }";
+    let place = Workplace::with(&SEARCHED.replace("{ uniform = [0.0, 0.95] }", momentum).replace("1.0]", "0.01]"));
+    let sweep = place.run("sweep experiment.toml --jobs 1").exits(0);
+    assert!(sweep.stderr.contains("24 of 24 trials done"), "{}", sweep.stderr);
+    const OF: &str = "SELECT count(*) FROM results WHERE settings ->> '$.\"train.optimizer\"' =";
+    const MOMENTUM: &str = "settings ->> '$.\"train.momentum\"' IS";
+    assert_eq!(place.count(DB, &format!("{OF} 'adam' AND {MOMENTUM} NOT NULL")), 0);
+    assert_eq!(place.count(DB, &format!("{OF} 'sgd' AND {MOMENTUM} NULL")), 0);
+    assert!(place.count(DB, &format!("{OF} 'adam'")) > 0 && place.count(DB, &format!("{OF} 'sgd'")) > 0);
+    let nulls = "SELECT count(*) FROM suggestions WHERE (point ->> 1 IS NULL) <> (point ->> 2 = 'adam')";
+    assert_eq!(place.count(DB, nulls), 0, "what was decided says so too");
+    let again = place.run("sweep experiment.toml --no-report").exits(0);
+    assert!(again.stderr.contains("24 of 24 trials done (24 of them before)"), "{}", again.stderr);
+}

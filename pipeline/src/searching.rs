@@ -52,6 +52,9 @@ impl Searching {
     /// The coordinates of values, one for each key of the space.
     pub fn point(&self, values: &[Json]) -> anyhow::Result<Point> {
         let coordinate = |(key, value): (&plan::Parameter, &Json)| {
+            if value.is_null() {
+                return Ok(f64::NAN);
+            }
             let coordinate = key.distribution.coordinate(value);
             coordinate.ok_or_else(|| anyhow::anyhow!("{}: {value} is not of its distribution", key.key))
         };
@@ -98,8 +101,18 @@ impl Searching {
         }
         let space: Vec<Dimension> = self.search.space.iter().map(|key| dimension(&key.distribution)).collect();
         let counts = (ranked.len() as u32, pending.len() as u32);
-        let point = propose(&space, Known { ranked: &ranked, pending: &pending }, seed, tried.len() as u64)?;
-        let values = self.search.space.iter().zip(point).map(|(key, at)| key.distribution.value(at)).collect();
+        let values = |point: &[f64]| -> Vec<Json> {
+            let of = |(key, at): (&plan::Parameter, &f64)| {
+                if at.is_nan() { Json::Null } else { key.distribution.value(*at) }
+            };
+            self.search.space.iter().zip(point).map(of).collect()
+        };
+        let settle = |point: &mut Point| {
+            let exist = plan::Parameter::exist(&self.search.space, &values(point));
+            point.iter_mut().zip(exist).filter(|(_, exists)| !exists).for_each(|(at, _)| *at = f64::NAN);
+        };
+        let known = Known { ranked: &ranked, pending: &pending };
+        let values = values(&propose(&space, &settle, known, seed, tried.len() as u64)?);
         Some((values, counts.0, counts.1))
     }
 }

@@ -133,10 +133,10 @@ impl Configuration {
 pub(crate) struct Branch<'a> {
     pub variant: Option<&'a Entry>,
     /// Where errors in `own` and `own_sweep` stand: empty, or `variants.NAME.`.
-    prefix: String,
+    pub(crate) prefix: String,
     own: Table,
-    merged: Table,
-    own_sweep: SweepNodes,
+    pub(crate) merged: Table,
+    pub(crate) own_sweep: SweepNodes,
     pub sweep: SweepNodes,
 }
 
@@ -185,6 +185,10 @@ impl FileReader {
         let sampler = self.sampler(root)?;
         self.check_axes(&sweep, "")?;
         let mut branches = self.branches(root, &base, &sweep)?;
+        for branch in &mut branches {
+            let has_variants = branch.variant.is_some();
+            self.settle_conditions(branch, has_variants)?;
+        }
         self.check_spaces(root, sampler.as_ref(), &branches)?;
         let mut spaces = Vec::new();
         if let Some(sampler) = &sampler {
@@ -283,7 +287,7 @@ impl FileReader {
     }
 
     /// Reads the four sections and checks each key by itself.
-    fn settings(&self, table: &Table, prefix: &str) -> Result<Settings, PlanError> {
+    pub(crate) fn settings(&self, table: &Table, prefix: &str) -> Result<Settings, PlanError> {
         let settings: Settings = deserialize::read_table(table).map_err(|error| {
             let message = error.message();
             self.fail(error.place, format!("{prefix}{}", error.path.join(".")), message)
@@ -423,9 +427,13 @@ impl FileReader {
         seen: &mut HashMap<blake3::Hash, usize>,
     ) -> Result<(), PlanError> {
         for position in 0..branch.sweep.combinations().unwrap_or(0) {
-            let combination = branch.sweep.combination(position);
+            let (combination, is_partial) = branch.sweep.combination(position);
             let configuration = self.configuration(branch, base, &combination)?;
             let hash = blake3::hash(canonical_text(&configuration.settings).as_bytes());
+            if is_partial && seen.contains_key(&hash) {
+                // It differs from an earlier one in keys that do not exist in either.
+                continue;
+            }
             if let Some(first) = seen.insert(hash, configurations.len()) {
                 let label = |configuration: &Configuration| {
                     let Configuration { variant, settings, assignments } = configuration.clone();
@@ -489,15 +497,19 @@ impl FileReader {
             ..SweepNodes::default()
         };
         for position in 0..corners.combinations().unwrap_or(usize::MAX).min(MOST_CORNERS) {
-            self.configuration(branch, base, &corners.combination(position))?;
+            self.configuration(branch, base, &corners.combination(position).0)?;
         }
         let drawn = branch.sweep.zip.last().map(Vec::as_slice).unwrap_or_default();
         let count = drawn.first().map_or(0, |axis| axis.values.len());
-        let point = |index: usize| drawn.iter().map(|axis| crate::search::json(&axis.values[index])).collect();
+        let point = |index: usize| {
+            let values: Vec<Json> = drawn.iter().map(|axis| crate::search::json(&axis.values[index])).collect();
+            crate::space::existing(&space, &values)
+        };
+        let startup = (0..count).map(point).collect();
         Ok(Search {
             variant: branch.variant.map(|variant| variant.key.clone()),
             space: SweepNodes { space, ..SweepNodes::default() }.public().space,
-            startup: (0..count).map(point).collect(),
+            startup,
             merged: branch.merged.clone(),
         })
     }
@@ -559,7 +571,7 @@ fn place_of(table: &Table, key: &str) -> Option<Place> {
 }
 
 /// The value that a trial has at a swept key: typed, so that 0 and 0.0 are one; a schedule in its short form.
-fn assigned(settings: &Settings, path: &[String]) -> Json {
+pub(crate) fn assigned(settings: &Settings, path: &[String]) -> Json {
     if path.len() == 2 && path[1] == "schedule" {
         return settings.train.schedule.to_string().into();
     }

@@ -16,6 +16,7 @@
 //! ```
 
 mod check;
+mod condition;
 mod deserialize;
 mod document;
 mod error;

@@ -173,7 +173,10 @@ fn flatten_sweep(table: &mut Table, name: &str) -> Result<(), (String, Place)> {
 
 /// Whether a table stands for values rather than for keys.
 fn is_leaf(table: &Table) -> bool {
-    crate::search::is_generator(table) || crate::space::is_distribution(table)
+    table.entry("values").is_some()
+        || table.entry(crate::condition::WHEN).is_some()
+        || crate::search::is_generator(table)
+        || crate::space::is_distribution(table)
 }
 
 fn flatten_axes(axes: &mut Table, name: &str) -> Result<(), (String, Place)> {

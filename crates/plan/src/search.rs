@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::condition::{self, Condition};
 use crate::document::{Entry, Node, Place, Table, Value, quoted};
 use crate::space::{self, Parameter, ParameterNodes, Sampler};
 use crate::{schedule, suggest};
@@ -42,6 +43,8 @@ pub(crate) struct AxisNodes {
     /// Where it stands: `sweep.grid."train.weight_decay"`, without a variant's prefix.
     pub written: String,
     pub values: Vec<Node>,
+    /// What must be so for the key to exist.
+    pub when: Vec<Condition>,
 }
 
 /// Axes that move together; a grid's axis is a group of one.
@@ -173,8 +176,9 @@ impl SweepNodes {
         self.grid.iter().map(|axis| axis.values.len()).chain(groups)
     }
 
-    /// The combination at a position, the last group changing fastest: each axis with the index of its value.
-    pub(crate) fn combination(&self, mut position: usize) -> Vec<(&AxisNodes, usize)> {
+    /// The combination at a position, the last group changing fastest: each axis that exists in it with the index of its value, and
+    /// whether some do not.
+    pub(crate) fn combination(&self, mut position: usize) -> (Vec<(&AxisNodes, usize)>, bool) {
         let mut indices: Vec<usize> = self.lengths().collect();
         for slot in indices.iter_mut().rev() {
             let length = *slot;
@@ -183,7 +187,17 @@ impl SweepNodes {
         }
         let grid = self.grid.iter().zip(&indices).map(|(axis, index)| (axis, *index));
         let groups = self.zip.iter().zip(&indices[self.grid.len()..]);
-        grid.chain(groups.flat_map(|(group, index)| group.iter().map(|axis| (axis, *index)))).collect()
+        let all: Vec<(&AxisNodes, usize)> =
+            grid.chain(groups.flat_map(|(group, index)| group.iter().map(|axis| (axis, *index)))).collect();
+        if all.iter().all(|(axis, _)| axis.when.is_empty()) {
+            return (all, false);
+        }
+        let keys: Vec<(&str, &[Condition])> = all.iter().map(|(axis, _)| (axis.key.as_str(), &axis.when[..])).collect();
+        let values: Vec<Json> = all.iter().map(|(axis, index)| json(&axis.values[*index])).collect();
+        let value = |key: &str| keys.iter().position(|(other, _)| *other == key).map(|place| &values[place]);
+        let exists = condition::active(&keys, value);
+        let some_do_not = exists.contains(&false);
+        (all.into_iter().zip(exists).filter(|(_, exists)| *exists).map(|(axis, _)| axis).collect(), some_do_not)
     }
 
     pub(crate) fn public(&self) -> Sweep {
@@ -194,7 +208,11 @@ impl SweepNodes {
             space: self
                 .space
                 .iter()
-                .map(|node| Parameter { key: node.axis.key.clone(), distribution: node.distribution.clone() })
+                .map(|node| Parameter {
+                    key: node.axis.key.clone(),
+                    distribution: node.distribution.clone(),
+                    when: node.axis.when.iter().map(|when| (when.key.clone(), when.values.clone())).collect(),
+                })
                 .collect(),
         }
     }
@@ -249,13 +267,27 @@ pub(crate) fn empty_axis(entry: &Entry, section: &str) -> Result<AxisNodes, Swee
         };
         return Err(fail(entry.place, message));
     }
-    Ok(AxisNodes { key: entry.key.clone(), path, place: entry.place, written, values: Vec::new() })
+    Ok(AxisNodes { key: entry.key.clone(), path, place: entry.place, written, values: Vec::new(), when: Vec::new() })
 }
 
 fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
-    let axis = empty_axis(entry, section)?;
+    let mut axis = empty_axis(entry, section)?;
     let fail = |place: Place, message: String| SweepError { key: axis.written.clone(), place, message };
-    let values = match &entry.node.value {
+    let mut node = entry.node.clone();
+    let mut when = Vec::new();
+    if let Value::Table(table) = &entry.node.value {
+        let (rest, conditions) = condition::split(table, &axis.written)?;
+        if let Some(condition) = conditions.first().filter(|_| section == "sweep.zip") {
+            let message = "lists that move together cannot depend on others: write the key in sweep.grid".to_owned();
+            return Err(fail(condition.place, message));
+        }
+        when = conditions;
+        node.value = match &rest.entries[..] {
+            [values] if values.key == "values" => values.node.value.clone(),
+            _ => Value::Table(rest),
+        };
+    }
+    let values = match &node.value {
         Value::Array(items) => items.clone(),
         Value::Table(table) if space::is_distribution(table) => {
             let message = format!("a distribution belongs into {}", space::written(&entry.key));
@@ -282,7 +314,8 @@ fn axis(entry: &Entry, section: &str) -> Result<AxisNodes, SweepError> {
         ));
     }
     refuse_duplicates(&values).map_err(|(place, message)| fail(place, message))?;
-    Ok(AxisNodes { values, ..axis })
+    (axis.values, axis.when) = (values, when);
+    Ok(axis)
 }
 
 pub(crate) fn refuse_duplicates(values: &[Node]) -> Result<(), (Place, String)> {

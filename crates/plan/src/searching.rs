@@ -15,7 +15,7 @@ pub struct Search {
     pub variant: Option<String>,
     /// What its configurations are chosen from.
     pub space: Vec<Parameter>,
-    /// The points that the plan has decided, each with one value for each key; their configurations come first among the variant's.
+    /// The points that the plan has decided, each with one value for each key, null where the key does not exist; their configurations come first among the variant's.
     pub startup: Vec<Vec<Json>>,
     /// The settings that the values are laid over.
     pub(crate) merged: Table,
@@ -28,7 +28,8 @@ impl Experiment {
     /// Values that do not go together.
     pub fn suggested(&self, search: &Search, point: &[Json]) -> Result<Vec<Trial>, Violation> {
         let mut table = search.merged.clone();
-        for (parameter, value) in search.space.iter().zip(point) {
+        let existing = || search.space.iter().zip(point).filter(|(_, value)| !value.is_null());
+        for (parameter, value) in existing() {
             let path: Vec<String> = parameter.key.split('.').map(str::to_owned).collect();
             // The place serves messages about files, of which there are none here.
             let place = Place::CommandLine;
@@ -40,14 +41,18 @@ impl Experiment {
             .map_err(|error| Violation { key: error.path.join("."), message: error.message() })?;
         settings.validate()?;
         let settings = settings.resolved();
-        Ok(Configuration::new(search.variant.clone(), settings, search.space.iter().map(|p| p.key.as_str()))
-            .trials(&self.seeds))
+        let keys = existing().map(|(parameter, _)| parameter.key.as_str());
+        Ok(Configuration::new(search.variant.clone(), settings, keys).trials(&self.seeds))
     }
 
     /// What a search is, as a hash: equal where the same history leads to the same next point. How many configurations are asked for is
     /// no part of it, so that a search can be prolonged. `startup` are the identities of the configurations that the plan has decided.
     pub fn search_identity(&self, search: &Search, startup: &[String]) -> String {
-        let space: Vec<Json> = search.space.iter().map(|key| json!([key.key, described(&key.distribution)])).collect();
+        let described = |key: &Parameter| match key.when.is_empty() {
+            true => json!([key.key, described(&key.distribution)]),
+            false => json!([key.key, described(&key.distribution), key.when]),
+        };
+        let space: Vec<Json> = search.space.iter().map(described).collect();
         let sampler = self.sampler.as_ref().map_or(json!(null), |sampler| json!(["tpe", sampler.seed]));
         let mut objective = json!(self.policy.objective.name());
         if !self.policy.other_objectives.is_empty() {

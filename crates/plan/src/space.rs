@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::condition::{self, Condition};
 use crate::document::{Entry, Node, Place, Table, Value, quoted};
 use crate::search::{self, AxisNodes, SweepError};
 
@@ -15,6 +16,28 @@ pub struct Parameter {
     pub key: String,
     /// What its values are drawn from.
     pub distribution: Distribution,
+    /// It exists only where each of these keys of the space exists and has one of these values.
+    pub when: Vec<(String, Vec<Json>)>,
+}
+
+impl Parameter {
+    /// For each key of a space whether it exists where they have these values.
+    pub fn exist(space: &[Self], values: &[Json]) -> Vec<bool> {
+        let conditions: Vec<Vec<Condition>> = space
+            .iter()
+            .map(|parameter| {
+                let of = |(key, values): &(String, Vec<Json>)| Condition {
+                    key: key.clone(),
+                    place: Place::CommandLine,
+                    values: values.clone(),
+                };
+                parameter.when.iter().map(of).collect()
+            })
+            .collect();
+        let keys: Vec<(&str, &[Condition])> =
+            space.iter().zip(&conditions).map(|(parameter, when)| (parameter.key.as_str(), &when[..])).collect();
+        condition::active(&keys, |key| space.iter().position(|other| other.key == key).and_then(|at| values.get(at)))
+    }
 }
 
 /// A distribution of values. Both ends belong to it.
@@ -134,7 +157,7 @@ fn parameter(entry: &Entry) -> Result<ParameterNodes, SweepError> {
             entry.node
         ))
     };
-    let table = entry.node.as_table().ok_or_else(form)?;
+    let (table, when) = condition::split(entry.node.as_table().ok_or_else(form)?, &axis.written)?;
     let [written] = &table.entries[..] else { return Err(form()) };
     if written.key == "choice" {
         let items = written
@@ -147,7 +170,7 @@ fn parameter(entry: &Entry) -> Result<ParameterNodes, SweepError> {
             place,
             message,
         })?;
-        axis.values = items.to_vec();
+        (axis.values, axis.when) = (items.to_vec(), when);
         return Ok(ParameterNodes {
             axis,
             distribution: Distribution::Choice(items.iter().map(search::json).collect()),
@@ -156,7 +179,7 @@ fn parameter(entry: &Entry) -> Result<ParameterNodes, SweepError> {
     if !DISTRIBUTIONS.contains(&written.key.as_str()) {
         return Err(form());
     }
-    let [low, high] = search::numbers(table, &written.key, "[low, high]").map_err(fail)?;
+    let [low, high] = search::numbers(&table, &written.key, "[low, high]").map_err(fail)?;
     if low >= high {
         return Err(fail(format!("{} needs a low end below its high end, got {}", written.key, written.node)));
     }
@@ -174,6 +197,7 @@ fn parameter(entry: &Entry) -> Result<ParameterNodes, SweepError> {
         _ if low < 1.0 => return Err(fail(format!("log_integer needs ends of at least 1, got {}", written.node))),
         _ => whole("needs whole numbers").map(|(low, high)| Distribution::LogInteger { low, high })?,
     };
+    axis.when = when;
     axis.values = [low, high].map(|value| Node::new(search::number(value), entry.node.place)).into();
     Ok(ParameterNodes { axis, distribution })
 }
@@ -285,7 +309,7 @@ pub(crate) fn draw(sampler: &Sampler, space: &[ParameterNodes]) -> Vec<AxisNodes
             }
         };
         let values: Vec<Json> = space.iter().zip(units).map(|(key, unit)| key.distribution.at(unit)).collect();
-        if seen.insert(Json::from(values.clone()).to_string()) {
+        if seen.insert(Json::from(existing(space, &values)).to_string()) {
             for (axis, value) in axes.iter_mut().zip(values) {
                 let node = axis_value(axis, value);
                 axis.values.push(node);
@@ -293,6 +317,15 @@ pub(crate) fn draw(sampler: &Sampler, space: &[ParameterNodes]) -> Vec<AxisNodes
         }
     }
     axes
+}
+
+/// Values with nothing for keys that do not exist beside the others.
+pub(crate) fn existing(space: &[ParameterNodes], values: &[Json]) -> Vec<Json> {
+    let keys: Vec<(&str, &[Condition])> =
+        space.iter().map(|parameter| (parameter.axis.key.as_str(), &parameter.axis.when[..])).collect();
+    let value = |key: &str| keys.iter().position(|(other, _)| *other == key).map(|place| &values[place]);
+    let exists = condition::active(&keys, value);
+    values.iter().zip(exists).map(|(value, exists)| if exists { value.clone() } else { Json::Null }).collect()
 }
 
 /// A value at an axis' place.

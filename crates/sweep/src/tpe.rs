@@ -31,8 +31,14 @@ pub enum Dimension {
     Category(usize),
 }
 
-/// One value for each dimension: a number, or the index of a category.
+/// One value for each dimension: a number, or the index of a category; not a number where the dimension does not exist at the others'
+/// values.
 pub type Point = Vec<f64>;
+
+/// Equal in every dimension that exists, and the same ones do.
+fn same(a: &Point, b: &Point) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()))
+}
 
 /// Points that are drawn from the good density, of which the best is taken.
 const CANDIDATES: usize = 128;
@@ -52,18 +58,29 @@ pub struct Known<'a> {
 }
 
 /// The next point of a search, a function of what is given alone: `number` says the how-manieth it is, so that equal knowledge does
-/// not lead to the same point twice. `None` where every point that was tried is known: the space is exhausted, or nearly.
-pub fn propose(space: &[Dimension], known: Known, seed: u64, number: u64) -> Option<Point> {
+/// not lead to the same point twice. `settle` takes away the dimensions that do not exist at a point's values. `None` where every point that was tried is known: the space is exhausted, or nearly.
+pub fn propose(
+    space: &[Dimension],
+    settle: &dyn Fn(&mut Point),
+    known: Known,
+    seed: u64,
+    number: u64,
+) -> Option<Point> {
     let mut rng = Pcg64::seed_from_u64(seed);
     rng.advance(u128::from(number) << 64);
-    let is_new = |point: &Point| !known.ranked.contains(point) && !known.pending.contains(point);
+    let is_new = |point: &Point| !known.ranked.iter().chain(known.pending).any(|other| same(other, point));
+    let mut drawn = |mixture: &Mixture| {
+        let mut point = mixture.sample(&mut rng);
+        settle(&mut point);
+        point
+    };
     let good_count = good_count(known.ranked.len());
     let (good, others) = known.ranked.split_at(good_count);
     let good = Mixture::new(space, &good.iter().collect::<Vec<_>>());
     let others = Mixture::new(space, &others.iter().chain(known.pending).collect::<Vec<_>>());
     let mut best: Option<(f64, Point)> = None;
     for _ in 0..CANDIDATES {
-        let point = good.sample(&mut rng);
+        let point = drawn(&good);
         let gain = good.log_density(&point) - others.log_density(&point);
         if is_new(&point) && best.as_ref().is_none_or(|(most, _)| gain > *most) {
             best = Some((gain, point));
@@ -72,7 +89,7 @@ pub fn propose(space: &[Dimension], known: Known, seed: u64, number: u64) -> Opt
     best.map(|(_, point)| point).or_else(|| {
         // Where the good ones are all known, anything new is welcome.
         let prior = Mixture::new(space, &[]);
-        (0..1000).map(|_| prior.sample(&mut rng)).find(is_new)
+        (0..1000).map(|_| drawn(&prior)).find(is_new)
     })
 }
 
@@ -150,7 +167,8 @@ impl Mixture {
     /// But for a constant that all points share.
     fn log_density(&self, point: &[f64]) -> f64 {
         let mut logs = vec![0.0; self.components];
-        for (kernels, &at) in self.kernels.iter().zip(point) {
+        // Over a dimension that does not exist here each kernel sums to one.
+        for (kernels, &at) in self.kernels.iter().zip(point).filter(|(_, at)| !at.is_nan()) {
             for (log, kernel) in logs.iter_mut().zip(kernels) {
                 *log += kernel.log_density(at);
             }
@@ -167,13 +185,14 @@ fn below(z: f64) -> f64 {
 }
 
 /// Kernels around points, each as wide as the gap to its farther neighbour (Bergstra et al. 2011, section 4.2), within bounds; and the
-/// prior. The first and the last are as wide as their one gap to another point.
+/// prior. The first and the last are as wide as their one gap to another point. A point without this dimension knows no more of it
+/// than the prior does.
 fn normals(range: Range, at: &[f64]) -> Vec<Kernel> {
     let [least, most] = range.around(range.low, range.high);
     let width = most - least;
-    let narrowest = width / (NARROWEST * (at.len() as f64 + 2.0)).min(100.0);
     let coordinates: Vec<f64> = at.iter().map(|&at| range.coordinate(at)).collect();
-    let mut order: Vec<usize> = (0..at.len()).collect();
+    let mut order: Vec<usize> = (0..at.len()).filter(|index| !at[*index].is_nan()).collect();
+    let narrowest = width / (NARROWEST * (order.len() as f64 + 2.0)).min(100.0);
     order.sort_by(|&a, &b| coordinates[a].total_cmp(&coordinates[b]));
     let mut deviations = vec![width; at.len()];
     for (place, &index) in order.iter().enumerate() {
@@ -183,8 +202,12 @@ fn normals(range: Range, at: &[f64]) -> Vec<Kernel> {
         let gap = left.into_iter().chain(right).reduce(f64::max).unwrap_or(ends);
         deviations[index] = gap.clamp(narrowest, width);
     }
-    let around = coordinates.iter().zip(deviations).map(|(&mean, deviation)| Kernel::normal(range, mean, deviation));
-    around.chain([Kernel::normal(range, 0.5 * (least + most), width)]).collect()
+    let prior = || Kernel::normal(range, 0.5 * (least + most), width);
+    let around = coordinates
+        .iter()
+        .zip(deviations)
+        .map(|(&mean, deviation)| if mean.is_nan() { prior() } else { Kernel::normal(range, mean, deviation) });
+    around.chain([prior()]).collect()
 }
 
 /// Kernels around categories, each with a share of a prior of one observation; and the prior.
@@ -194,8 +217,8 @@ fn categories(count: usize, at: &[f64]) -> Vec<Kernel> {
         let weight = |index| (share / count as f64 + f64::from(u8::from(index == at))) / (1.0 + share);
         Kernel::Categories((0..count).map(weight).collect())
     };
-    let prior = Kernel::Categories(vec![1.0 / count as f64; count]);
-    at.iter().map(|&at| kernel(at as usize)).chain([prior]).collect()
+    let prior = || Kernel::Categories(vec![1.0 / count as f64; count]);
+    at.iter().map(|&at| if at.is_nan() { prior() } else { kernel(at as usize) }).chain([prior()]).collect()
 }
 
 impl Kernel {
@@ -252,7 +275,7 @@ mod tests {
     fn search(count: u64) -> Vec<Point> {
         let mut ranked: Vec<Point> = Vec::new();
         for number in 0..count {
-            let point = propose(&SPACE, Known { ranked: &ranked, pending: &[] }, 7, number).unwrap();
+            let point = propose(&SPACE, &|_| {}, Known { ranked: &ranked, pending: &[] }, 7, number).unwrap();
             ranked.push(point);
             ranked.sort_by(|a, b| a[0].total_cmp(&b[0]));
         }
@@ -303,7 +326,7 @@ mod tests {
         let ranked: Vec<Point> = [vec![0.2], vec![0.8]].into_iter().chain(between).collect();
         let high = |pending: &[Point]| {
             let known = Known { ranked: &ranked, pending };
-            (0..200).filter(|&number| propose(&space, known, 1, number).unwrap()[0] > 0.65).count()
+            (0..200).filter(|&number| propose(&space, &|_| {}, known, 1, number).unwrap()[0] > 0.65).count()
         };
         let (free, taken) = (high(&[]), high(&[vec![0.79], vec![0.8], vec![0.81]]));
         assert!(free > taken + 20, "{free} of 200 are at the one place, {taken} where others are at work there");
@@ -313,7 +336,7 @@ mod tests {
     fn an_exhausted_space_has_no_further_point() {
         let space = [Dimension::Category(2)];
         let known = [vec![0.0], vec![1.0]];
-        assert_eq!(propose(&space, Known { ranked: &known, pending: &[] }, 0, 2), None);
-        assert_eq!(propose(&space, Known { ranked: &known[..1], pending: &[] }, 0, 1), Some(vec![1.0]));
+        assert_eq!(propose(&space, &|_| {}, Known { ranked: &known, pending: &[] }, 0, 2), None);
+        assert_eq!(propose(&space, &|_| {}, Known { ranked: &known[..1], pending: &[] }, 0, 1), Some(vec![1.0]));
     }
 }

@@ -6,6 +6,8 @@ use std::f64::consts::PI;
 use sweep::front::{fronts, ranked};
 use sweep::tpe::{Dimension, Known, Point, propose};
 
+type Function = fn(&[f64]) -> Vec<f64>;
+
 const DIMENSIONS: usize = 5;
 const TRIALS: usize = 120;
 const STARTUP: usize = 10;
@@ -46,14 +48,14 @@ fn enclosed(points: &[Vec<f64>]) -> f64 {
 }
 
 /// What a search encloses; results count from the `startup`th configuration on.
-fn search(function: fn(&[f64]) -> Vec<f64>, seed: u64, startup: usize) -> f64 {
+fn search(function: Function, seed: u64, startup: usize) -> f64 {
     let space = [Dimension::Number { low: 0.0, high: 1.0, log: false, whole: false }; DIMENSIONS];
     let mut tried: Vec<Point> = Vec::new();
     let mut values: Vec<Vec<f64>> = Vec::new();
     for number in 0..TRIALS {
         let order = if number < startup { Vec::new() } else { ranked(&values) };
         let known: Vec<Point> = order.into_iter().map(|index| tried[index].clone()).collect();
-        let point = propose(&space, Known { ranked: &known, pending: &[] }, seed, number as u64).unwrap();
+        let point = propose(&space, &|_| {}, Known { ranked: &known, pending: &[] }, seed, number as u64).unwrap();
         values.push(function(&point));
         tried.push(point);
     }
@@ -62,7 +64,7 @@ fn search(function: fn(&[f64]) -> Vec<f64>, seed: u64, startup: usize) -> f64 {
 
 #[test]
 fn fronts_of_two_objectives_enclose_more_than_random_search_finds() {
-    let functions: [(&str, fn(&[f64]) -> Vec<f64>); 3] = [("zdt1", zdt1), ("zdt2", zdt2), ("zdt3", zdt3)];
+    let functions: [(&str, Function); 3] = [("zdt1", zdt1), ("zdt2", zdt2), ("zdt3", zdt3)];
     for (name, function) in functions {
         let mut both: Vec<(f64, f64)> =
             (0..SEEDS).map(|seed| (search(function, seed, STARTUP), search(function, seed, TRIALS))).collect();

@@ -74,7 +74,7 @@ fn trials(function: &Function, seed: u64) -> usize {
         // Without results the estimator draws from its prior.
         let ranked = if number < STARTUP { &[][..] } else { &ranked[..] };
         let known = Known { ranked, pending: &[] };
-        let point = propose(&function.space, known, seed, number as u64).unwrap();
+        let point = propose(&function.space, &|_| {}, known, seed, number as u64).unwrap();
         let value = (function.value)(&point);
         if value <= function.optimum + function.tolerance {
             return number + 1;
@@ -109,4 +109,31 @@ fn optima_are_found_in_no_more_trials_than_optuna_takes() {
     }
     println!("{table}");
     assert!(slower.is_empty(), "{slower:?} take more trials, in the median over {SEEDS} seeds:\n{table}");
+}
+
+#[test]
+fn a_dimension_that_exists_beside_one_category_only_is_searched_there() {
+    // In the first category 1, in the second the square of what exists there only: the optimum lies at its ⅓.
+    let space = [Dimension::Category(2), number(0.0, 1.0)];
+    let settle = |point: &mut Point| {
+        if point[0] == 0.0 {
+            point[1] = f64::NAN;
+        }
+    };
+    let value = |point: &Point| if point[0] == 0.0 { 0.05 } else { (point[1] - 1.0 / 3.0).abs() };
+    for seed in 0..5 {
+        let mut ranked: Vec<Point> = Vec::new();
+        for number in 0..60 {
+            let point = propose(&space, &settle, Known { ranked: &ranked, pending: &[] }, seed, number).unwrap();
+            assert_eq!(point[0] == 0.0, point[1].is_nan(), "{point:?}");
+            ranked.push(point);
+            ranked.sort_by(|a, b| value(a).total_cmp(&value(b)));
+        }
+        assert_eq!(
+            ranked.iter().filter(|point| point[0] == 0.0).count(),
+            1,
+            "there is one point without the other dimension"
+        );
+        assert!(value(&ranked[0]) < 0.01, "{:?}", ranked[0]);
+    }
 }

@@ -300,3 +300,116 @@ fn objectives_are_one_or_several() {
         "x.toml:3: sweep.pruner: compares by one objective, and sweep.objective names others: leave out parameters, or the pruner",
     );
 }
+
+const CONDITIONAL: &str = r#"[sweep.space]
+"train.optimizer" = { choice = ["sgd", "adam", "adamw"] }
+"train.learning_rate" = { log_uniform = [0.001, 0.1] }
+"train.momentum" = { uniform = [0.1, 0.95], when = { "train.optimizer" = "sgd" } }
+"train.nesterov" = { choice = [true, false], when = { train.optimizer = ["sgd"] } }
+[sweep.sampler]
+"#;
+
+/// Keys that a trial varies.
+fn keys(trial: &Trial) -> Vec<&str> {
+    trial.assignments.iter().map(|(key, _)| key.as_str()).collect()
+}
+
+#[test]
+fn keys_of_a_space_exist_where_their_conditions_are_met() {
+    for kind in ["random", "sobol"] {
+        let experiment = sound(&format!("{CONDITIONAL}kind = \"{kind}\"\nconfigurations = 30"), &[]);
+        let trials = experiment.trials();
+        assert_eq!(trials.len(), 30);
+        let (mut with, mut without) = (0, 0);
+        for trial in &trials {
+            let train = &trial.settings.train;
+            if train.optimizer == plan::Optimizer::Sgd {
+                with += 1;
+                assert_eq!(keys(trial)[2..], ["train.momentum", "train.nesterov"]);
+            } else {
+                without += 1;
+                assert_eq!(keys(trial), ["train.optimizer", "train.learning_rate"], "{kind}");
+                assert_eq!((train.momentum, train.nesterov), (0.9, false), "as if nothing had been drawn");
+            }
+        }
+        assert!(with > 3 && without > 10, "{kind}: {with} and {without}");
+    }
+    // What is decided while it runs: null stands for a key that does not exist.
+    let experiment = sound(&format!("{CONDITIONAL}kind = \"tpe\"\nconfigurations = 30"), &[]);
+    let search = &experiment.searches[0];
+    for (point, trial) in search.startup.iter().zip(experiment.trials()) {
+        assert_eq!(point[2].is_null(), trial.settings.train.optimizer != plan::Optimizer::Sgd);
+        assert_eq!(experiment.suggested(search, point).unwrap()[0], trial);
+    }
+    let exist = |optimizer: &str| {
+        plan::Parameter::exist(&search.space, &[optimizer.into(), 0.1.into(), 0.5.into(), true.into()])
+    };
+    assert_eq!((exist("adam"), exist("sgd")), (vec![true, true, false, false], vec![true; 4]));
+}
+
+#[test]
+fn keys_of_a_grid_exist_where_their_conditions_are_met() {
+    let grid = "[sweep.grid]\n\"train.optimizer\" = [\"sgd\", \"adam\"]\n\
+                \"train.momentum\" = { values = [0.5, 0.8], when = { \"train.optimizer\" = \"sgd\" } }\n\
+                \"train.nesterov\" = { values = [true, false], when = { \"train.momentum\" = 0.8 } }\n\
+                \"train.learning_rate\" = { logspace = [0.001, 0.1], count = 3, when = { \"train.optimizer\" = \"adam\" } }\n";
+    let found = labels(grid, &["seeds=[1]"]);
+    let expected = [
+        "lenet5 optimizer=sgd momentum=0.5 seed=1",
+        "lenet5 optimizer=sgd momentum=0.8 nesterov=true seed=1",
+        "lenet5 optimizer=sgd momentum=0.8 nesterov=false seed=1",
+        "lenet5 optimizer=adam η=0.001 seed=1",
+        "lenet5 optimizer=adam η=0.01 seed=1",
+        "lenet5 optimizer=adam η=0.1 seed=1",
+    ];
+    assert_eq!(found, expected);
+    // The identity is that of a trial which never heard of the other keys.
+    let plain = sound("[train]\nlearning_rate = 0.01\noptimizer = \"adam\"", &[]).trials()[0].identity("d");
+    assert_eq!(sound(grid, &[]).trials()[4].identity("d"), plain);
+
+    // What a variant sets decides as well: there the key is there for all, or not at all.
+    let variants = "[variants.small.model]\narchitecture = \"lenet5\"\n[variants.large.model]\narchitecture = \"alexnet\"\nstem = \"small\"\n\
+                    [sweep.grid]\n\"model.width\" = { values = [0.25, 0.5], when = { \"model.architecture\" = \"alexnet\" } }\n";
+    let found = labels(variants, &["seeds=[1]"]);
+    assert_eq!(found, ["small seed=1", "large width=0.25 seed=1", "large width=0.5 seed=1"]);
+}
+
+#[test]
+fn conditions_that_make_no_sense_are_refused() {
+    let when = |when: &str| {
+        format!(
+            "[sweep.grid]\n\"train.optimizer\" = [\"sgd\", \"adam\"]\n\"train.momentum\" = {{ values = [0.5, 0.8], when = {when} }}\n"
+        )
+    };
+    let at = "x.toml:3: sweep.grid.\"train.momentum\".when";
+    for (text, message) in [
+        (
+            "\"sgd\"",
+            ": must be a table of keys and the values that they must have, such as { \"train.optimizer\" = \"sgd\" } or { \"train.optimizer\" = [\"adam\", \"adamw\"] }, got \"sgd\"",
+        ),
+        ("{ \"train.optimiser\" = \"sgd\" }", ".\"train.optimiser\": unknown key, did you mean `train.optimizer`?"),
+        ("{ \"train.optimizer\" = \"sdg\" }", ".\"train.optimizer\": never is \"sdg\", only \"sgd\", \"adam\""),
+        ("{ \"train.optimizer\" = [] }", ".\"train.optimizer\": the list is empty: name the values that it must have"),
+        ("{ \"train.momentum\" = 0.5 }", ".\"train.momentum\": train.momentum depends on itself that way"),
+        (
+            "{ \"train.nesterov\" = true }",
+            ".\"train.nesterov\": is not swept, so that it is the same in all trials: leave the condition out",
+        ),
+    ] {
+        check(&when(text), &format!("{at}{message}"));
+    }
+    check(
+        "[sweep.grid]\n\"train.nesterov\" = { values = [true, false], when = { \"train.momentum\" = 0.5 } }\n\
+         \"train.momentum\" = { values = [0.5, 0.8], when = { \"train.nesterov\" = true } }\n",
+        "x.toml:2: sweep.grid.\"train.nesterov\".when.\"train.momentum\": train.nesterov depends on itself that way",
+    );
+    check(
+        "[sweep.space]\n\"train.learning_rate\" = { uniform = [0.1, 0.2] }\n\
+         \"train.momentum\" = { uniform = [0.1, 0.2], when = { \"train.learning_rate\" = 0.1 } }\n[sweep.sampler]\nkind = \"random\"\nconfigurations = 2",
+        "x.toml:3: sweep.space.\"train.momentum\".when.\"train.learning_rate\": is drawn from a range: only keys with listed values can be asked for",
+    );
+    check(
+        "[sweep.zip]\n\"train.momentum\" = { values = [0.1, 0.2], when = { \"train.optimizer\" = \"sgd\" } }",
+        "x.toml:2: sweep.zip.\"train.momentum\": lists that move together cannot depend on others: write the key in sweep.grid",
+    );
+}
