@@ -265,3 +265,36 @@ fn a_search_leaves_out_keys_that_do_not_exist_beside_others() {
     let again = place.run("sweep experiment.toml --no-report").exits(0);
     assert!(again.stderr.contains("24 of 24 trials done (24 of them before)"), "{}", again.stderr);
 }
+
+#[test]
+fn an_evolution_strategy_waits_for_its_generations_and_decides_the_same_with_any_number_of_jobs() {
+    let text = SEARCHED
+        .replace("kind = \"tpe\"", "kind = \"cma-es\"")
+        .replace("startup_configurations = 4\n", "")
+        .replace("configurations = 12", "configurations = 20")
+        .replace("1.0]", "0.05]")
+        .replace(
+            "\"train.optimizer\" = { choice = [\"sgd\", \"adam\"] }",
+            "\"train.batch_size\" = { integer = [10, 40] }",
+        );
+    let place = Workplace::with(&text);
+    let plan = place.run("plan experiment.toml").exits(0);
+    assert!(plan.stderr.contains("19 more configurations of 2 seed(s)"), "{}", plan.stderr);
+    assert!(plan.stderr.contains("cma-es, by validation_loss after the last epoch"), "{}", plan.stderr);
+    place.run("sweep experiment.toml --no-report --jobs 1 --db calm.db").exits(0);
+    let point = "SELECT number, point, configuration FROM suggestions ORDER BY number";
+    let decided = place.rows("calm.db", point);
+    assert_eq!(decided.len(), 19);
+    assert_eq!(place.count("calm.db", "SELECT count(DISTINCT configuration) FROM results WHERE status = 'done'"), 20);
+    // Generations of seven: what the eighth knows is what the first seven and the drawn one came to, whoever trained them.
+    let mut sweep = place.start("sweep experiment.toml --no-report --jobs 3 --threads 1");
+    place.wait_for(DB, "SELECT count(*) FROM epochs", 30, &mut sweep);
+    sweep.kill().unwrap();
+    wait(sweep);
+    let sweeps = [(); 2].map(|()| place.start("sweep experiment.toml --no-report --jobs 2 --threads 1"));
+    for sweep in sweeps {
+        wait(sweep).exits(0);
+    }
+    assert_eq!(place.rows(DB, point), decided);
+    assert_eq!(place.metrics(DB), place.metrics("calm.db"));
+}

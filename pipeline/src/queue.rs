@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use plan::{OnFailure, Policy, Pruner};
+use plan::{OnFailure, Policy, Pruner, SamplerKind};
 use store::{
     Claim, EpochRow, EvaluationRow, ExperimentId, FailureRow, NewTrial, Outcome, Provenance, RunId, RunStatus, Split,
     Standing, Store,
@@ -119,6 +119,17 @@ fn suggested(ready: &Ready, search: &Searching, values: &[serde_json::Value]) ->
         Planned::new(trial, prepared, file)
     });
     planned.collect()
+}
+
+/// What searches have to say when there is nothing to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// There is something new to be claimed.
+    New,
+    /// What is under way comes first: its generation is not complete.
+    Later,
+    /// No more.
+    Nothing,
 }
 
 /// A trial that this process has claimed.
@@ -237,24 +248,30 @@ impl TrialQueue<'_> {
         Ok(())
     }
 
-    /// Decides the next configuration of the first search that wants one, and adds its trials to the plan. Returns whether there is
-    /// something new to be claimed.
-    fn decide(&self) -> anyhow::Result<bool> {
-        let Some(sampler) = &self.ready.experiment.sampler else { return Ok(false) };
+    /// Decides the next configuration of the first search that wants one, and adds its trials to the plan.
+    fn decide(&self) -> anyhow::Result<Decision> {
+        let Some(sampler) = &self.ready.experiment.sampler else { return Ok(Decision::Nothing) };
         // Workers of this process decide one after the other, each knowing of the one before.
         let mut wanted = self.wanted();
         if wanted.tried.is_empty() {
-            return Ok(false);
+            return Ok(Decision::Nothing);
         }
         wanted.learn(self.ready, self.store)?;
         let standings = self.store.standings(self.experiment)?;
+        let mut decision = Decision::Nothing;
         for (place, search) in self.ready.searches.iter().enumerate() {
             let tried = &wanted.tried[place];
             if tried.len() >= sampler.configurations {
                 continue;
             }
-            let next = search.next(tried, &standings, &self.policy.objectives(), sampler.seed);
-            let Some((values, known, pending)) = next else { continue };
+            let next = search.next(tried, &standings, &self.policy.objectives(), sampler);
+            let Some((values, known, pending)) = next else {
+                let running = standings.iter().any(|standing| standing.status == RunStatus::Running);
+                if running && sampler.kind == SamplerKind::CmaEs {
+                    decision = Decision::Later;
+                }
+                continue;
+            };
             let suggestion = store::Suggestion {
                 search: search.identity.clone(),
                 number: tried.len() as u32,
@@ -266,9 +283,9 @@ impl TrialQueue<'_> {
             // Where another process was faster, its decision is as good.
             self.store.suggest(self.experiment, &suggestion, &records)?;
             wanted.learn(self.ready, self.store)?;
-            return Ok(true);
+            return Ok(Decision::New);
         }
-        Ok(false)
+        Ok(decision)
     }
 
     fn take(
@@ -427,8 +444,13 @@ impl Queue for TrialQueue<'_> {
                 Some(pruner) => self.claim_pruned(worker, pruner)?,
                 None => self.claim_planned(worker)?,
             };
-            if matches!(claim, sweep::Claim::Job(_)) || !self.decide()? {
+            if matches!(claim, sweep::Claim::Job(_)) {
                 return Ok(claim);
+            }
+            match self.decide()? {
+                Decision::New => {}
+                Decision::Later => return Ok(sweep::Claim::Wait),
+                Decision::Nothing => return Ok(claim),
             }
         }
     }

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use plan::{Distribution, Experiment, Objective, Search, Trial};
+use plan::{Distribution, Experiment, Objective, Sampler, SamplerKind, Search, Trial};
 use serde_json::Value as Json;
 use store::{RunStatus, Standing, Suggestion};
 use sweep::{
-    front,
+    cma, front,
     tpe::{Dimension, Known, Point, propose},
 };
 
@@ -73,32 +73,31 @@ impl Searching {
     }
 
     /// The next point, from where all trials stand: its values, and how many results were known and how many were not yet. `None` where
-    /// the space has no more.
+    /// the space has no more, or an evolution strategy waits for a generation to be complete.
     pub fn next(
         &self,
         tried: &[Tried],
         standings: &[Standing],
         objectives: &[Objective],
-        seed: u64,
+        sampler: &Sampler,
     ) -> Option<(Vec<Json>, u32, u32)> {
         let mut of: HashMap<&str, Vec<&Standing>> = HashMap::new();
         for standing in standings {
             of.entry(&standing.configuration).or_default().push(standing);
         }
-        let mut known: Vec<(Score, &Tried)> = Vec::new();
-        let mut pending = Vec::new();
-        for tried in tried {
-            match of.get(tried.configuration.as_str()).and_then(|trials| score(objectives, trials)) {
-                Some(score) => known.push((score, tried)),
-                None => pending.push(tried.point.clone()),
-            }
+        let scored: Vec<(Option<Score>, &Tried)> = tried
+            .iter()
+            .map(|tried| {
+                let trials = of.get(tried.configuration.as_str());
+                (trials.and_then(|trials| score(objectives, trials)), tried)
+            })
+            .collect();
+        if sampler.kind == SamplerKind::CmaEs {
+            return self.evolved(&scored, sampler);
         }
-        known.sort_by_key(|(score, _)| (score.class, score.missing));
-        let mut ranked: Vec<Point> = Vec::with_capacity(known.len());
-        for alike in known.chunk_by(|(a, _), (b, _)| (a.class, a.missing) == (b.class, b.missing)) {
-            let values: Vec<Vec<f64>> = alike.iter().map(|(score, _)| score.values.clone()).collect();
-            ranked.extend(front::ranked(&values).into_iter().map(|place| alike[place].1.point.clone()));
-        }
+        let pending: Vec<Point> =
+            scored.iter().filter(|(score, _)| score.is_none()).map(|(_, tried)| tried.point.clone()).collect();
+        let ranked = ranked(scored.iter().filter_map(|(score, tried)| Some((score.as_ref()?, *tried))).collect());
         let space: Vec<Dimension> = self.search.space.iter().map(|key| dimension(&key.distribution)).collect();
         let counts = (ranked.len() as u32, pending.len() as u32);
         let values = |point: &[f64]| -> Vec<Json> {
@@ -112,9 +111,52 @@ impl Searching {
             point.iter_mut().zip(exist).filter(|(_, exists)| !exists).for_each(|(at, _)| *at = f64::NAN);
         };
         let known = Known { ranked: &ranked, pending: &pending };
-        let values = values(&propose(&space, &settle, known, seed, tried.len() as u64)?);
+        let values = values(&propose(&space, &settle, known, sampler.seed, tried.len() as u64)?);
         Some((values, counts.0, counts.1))
     }
+
+    /// The next point of an evolution strategy: its generations follow on what the plan has decided.
+    fn evolved(&self, scored: &[(Option<Score>, &Tried)], sampler: &Sampler) -> Option<(Vec<Json>, u32, u32)> {
+        let space = &self.search.space;
+        let drawn = scored.get(self.search.startup.len()..).unwrap_or_default();
+        let mut generations: Vec<Vec<Point>> = Vec::new();
+        for generation in drawn.chunks_exact(cma::population(space.len())) {
+            let known: Vec<(&Score, &Tried)> =
+                generation.iter().map(|(score, tried)| Some((score.as_ref()?, *tried))).collect::<Option<_>>()?;
+            let unit = |point: Point| {
+                space.iter().zip(point).map(|(key, at)| dimension(&key.distribution).unit(at)).collect::<Point>()
+            };
+            generations.push(ranked(known).into_iter().map(unit).collect());
+        }
+        let known = scored.iter().filter(|(score, _)| score.is_some()).count();
+        // Whole numbers may come to a point that was tried: then it is the next one's turn.
+        let values = (0..TURNS).find_map(|turn| {
+            let number = scored.len() as u64 + (turn << 32);
+            let point = cma::propose(space.len(), &generations, sampler.seed, number);
+            let at = space
+                .iter()
+                .zip(point)
+                .map(|(key, unit)| key.distribution.value(dimension(&key.distribution).at(unit)));
+            let values: Vec<Json> = at.collect();
+            let point = self.point(&values).ok()?;
+            (!scored.iter().any(|(_, tried)| tried.point == point)).then_some(values)
+        })?;
+        Some((values, known as u32, (scored.len() - known) as u32))
+    }
+}
+
+/// How often a point that was tried is drawn anew.
+const TURNS: u64 = 1000;
+
+/// Points with a result, the best first.
+fn ranked(mut known: Vec<(&Score, &Tried)>) -> Vec<Point> {
+    known.sort_by_key(|(score, _)| (score.class, score.missing));
+    let mut ranked: Vec<Point> = Vec::with_capacity(known.len());
+    for alike in known.chunk_by(|(a, _), (b, _)| (a.class, a.missing) == (b.class, b.missing)) {
+        let values: Vec<Vec<f64>> = alike.iter().map(|(score, _)| score.values.clone()).collect();
+        ranked.extend(front::ranked(&values).into_iter().map(|place| alike[place].1.point.clone()));
+    }
+    ranked
 }
 
 /// How a configuration did: what was trained to its end comes before what was left, what was left late before what was left early, and

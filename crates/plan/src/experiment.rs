@@ -489,7 +489,7 @@ impl FileReader {
     fn search(&self, branch: &Branch<'_>, base: &Table, space: Vec<ParameterNodes>) -> Result<Search, PlanError> {
         const MOST_CORNERS: usize = 1024;
         if let Some(parameter) = space.iter().find(|parameter| parameter.axis.path[0] == "dataset") {
-            let message = "cannot be searched by tpe: results on other images do not compare; write it as a grid with another sampler";
+            let message = "cannot be searched by results: those on other images do not compare; write it as a grid with another sampler";
             return Err(self.fail(Some(parameter.axis.place), &parameter.axis.written, message));
         }
         let corners = SweepNodes {

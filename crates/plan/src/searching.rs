@@ -6,7 +6,7 @@ use crate::document::{Node, Place, Table};
 use crate::experiment::Configuration;
 use crate::space::from_json;
 use crate::trial::hash;
-use crate::{Distribution, Experiment, Parameter, SamplerKind, Settings, Trial, Violation, deserialize};
+use crate::{Distribution, Experiment, Parameter, Settings, Trial, Violation, deserialize};
 
 /// A search over the space of one variant, or of the experiment where there are none.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Experiment {
             false => json!([key.key, described(&key.distribution), key.when]),
         };
         let space: Vec<Json> = search.space.iter().map(described).collect();
-        let sampler = self.sampler.as_ref().map_or(json!(null), |sampler| json!(["tpe", sampler.seed]));
+        let sampler = self.sampler.as_ref().map_or(json!(null), |sampler| json!([sampler.kind.name(), sampler.seed]));
         let mut objective = json!(self.policy.objective.name());
         if !self.policy.other_objectives.is_empty() {
             objective = self.policy.objectives().into_iter().map(|objective| json!(objective.name())).collect();
@@ -64,7 +64,7 @@ impl Experiment {
 
     /// Whether configurations are decided while the sweep runs.
     pub fn is_searching(&self) -> bool {
-        self.sampler.as_ref().is_some_and(|sampler| sampler.kind == SamplerKind::Tpe)
+        self.sampler.as_ref().is_some_and(|sampler| sampler.kind.is_search())
     }
 }
 

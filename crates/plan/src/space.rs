@@ -86,6 +86,26 @@ pub enum SamplerKind {
     /// `tpe`: by a tree-structured Parzen estimator, from the results so far. The plan decides the first few, at random; the others are
     /// decided while the sweep runs.
     Tpe,
+    /// `cma-es`: by an evolution strategy, generation after generation. Numbers only.
+    #[serde(rename = "cma-es")]
+    CmaEs,
+}
+
+impl SamplerKind {
+    /// Whether results decide.
+    pub fn is_search(self) -> bool {
+        matches!(self, Self::Tpe | Self::CmaEs)
+    }
+
+    /// The name in experiment files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Sobol => "sobol",
+            Self::Tpe => "tpe",
+            Self::CmaEs => "cma-es",
+        }
+    }
 }
 
 /// `[sweep.sampler]`.
@@ -99,7 +119,8 @@ pub struct Sampler {
     /// `seed` of the search, apart from the trials' seeds. Default: 0.
     #[serde(default)]
     pub seed: u64,
-    /// `startup_configurations` of tpe: how many are drawn at random before any is chosen by results. Default: 10, or as many as there are.
+    /// `startup_configurations` of tpe and cma-es: how many are drawn at random before any is chosen by results. Default: 10 for tpe, 1 for
+    /// cma-es, or as many as there are.
     pub startup_configurations: Option<usize>,
 }
 
@@ -109,6 +130,8 @@ impl Sampler {
         match self.kind {
             SamplerKind::Random | SamplerKind::Sobol => self.configurations,
             SamplerKind::Tpe => self.startup_configurations.unwrap_or(STARTUP).min(self.configurations),
+            // The search needs none; the plan needs one to know what is searched.
+            SamplerKind::CmaEs => self.startup_configurations.unwrap_or(1).min(self.configurations),
         }
     }
 }
@@ -267,15 +290,16 @@ pub(crate) fn check(sampler: &Sampler, space: &[ParameterNodes]) -> Result<(), (
         return Err(("configurations", format!("must be from 1 to {MAX_CONFIGURATIONS}, got {count}")));
     }
     match (sampler.kind, sampler.startup_configurations) {
-        (SamplerKind::Tpe, _) if count > MAX_SEARCHED => {
-            return Err(("configurations", format!("must be at most {MAX_SEARCHED} for tpe, got {count}")));
+        (kind, _) if kind.is_search() && count > MAX_SEARCHED => {
+            let message = format!("must be at most {MAX_SEARCHED} for {}, got {count}", kind.name());
+            return Err(("configurations", message));
         }
-        (SamplerKind::Tpe, Some(startup)) if !(1..=count).contains(&startup) => {
+        (kind, Some(startup)) if kind.is_search() && !(1..=count).contains(&startup) => {
             let message = format!("must be from 1 to {count}, the configurations, got {startup}");
             return Err(("startup_configurations", message));
         }
         (SamplerKind::Random | SamplerKind::Sobol, Some(_)) => {
-            return Err(("startup_configurations", "belongs to kind tpe".to_owned()));
+            return Err(("startup_configurations", "belongs to kind tpe and cma-es".to_owned()));
         }
         _ => {}
     }
@@ -304,7 +328,7 @@ pub(crate) fn draw(sampler: &Sampler, space: &[ParameterNodes]) -> Vec<AxisNodes
                 let seed = (sampler.seed ^ (sampler.seed >> 32)) as u32;
                 (0..space.len() as u32).map(|key| sobol_burley::sample(index, key, seed).into()).collect()
             }
-            SamplerKind::Random | SamplerKind::Tpe => {
+            SamplerKind::Random | SamplerKind::Tpe | SamplerKind::CmaEs => {
                 space.iter().map(|parameter| random(sampler.seed, &parameter.axis.key, index)).collect()
             }
         };

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::document::{Entry, Node, Place, Table, quoted};
 use crate::experiment::{Branch, FileReader};
 use crate::policy::{Objective, Policy, Written};
-use crate::space::{self, Sampler, SamplerKind};
+use crate::space::{self, Distribution, ParameterNodes, Sampler, SamplerKind};
 use crate::{Experiment, MAX_TRIALS, PlanError, Settings, deserialize};
 
 /// Most retries of a trial in one sweep.
@@ -139,6 +139,14 @@ impl FileReader {
     ) -> Result<(), PlanError> {
         let Some(entry) = entry(root, "sampler").filter(|_| experiment.is_searching()) else { return Ok(()) };
         self.needs_validation(&entry.node, "sweep.sampler", settings)?;
+        let kind = experiment.sampler.as_ref().map(|sampler| sampler.kind);
+        if let (Some(SamplerKind::CmaEs), [other, ..]) = (kind, &experiment.policy.other_objectives[..]) {
+            let message = format!(
+                "cma-es goes by one objective, and sweep.objective names others: leave out {}, or search by tpe",
+                other.name()
+            );
+            return Err(self.fail(Some(place(entry, "kind")), "sweep.sampler.kind", message));
+        }
         let is_epochs = |search: &crate::Search| search.space.iter().any(|key| key.key == "train.epochs");
         if experiment.policy.pruner.is_some() && experiment.searches.iter().any(is_epochs) {
             let message =
@@ -182,8 +190,7 @@ impl FileReader {
             match (sampler, first) {
                 (None, None) => {}
                 (None, Some(parameter)) => {
-                    let message =
-                        "needs a sampler: write [sweep.sampler] with kind (random, sobol or tpe) and configurations";
+                    let message = "needs a sampler: write [sweep.sampler] with kind (random, sobol, tpe or cma-es) and configurations";
                     return Err(self.fail(Some(parameter.axis.place), "sweep.space", message));
                 }
                 (Some(_), None) => {
@@ -199,8 +206,23 @@ impl FileReader {
                     };
                     space::check(sampler, &branch.sweep.space).map_err(|(key, message)| fail(key, message))?;
                     let beside = branch.sweep.grid.iter().chain(branch.sweep.zip.iter().flatten()).next();
-                    if let Some(axis) = beside.filter(|_| sampler.kind == SamplerKind::Tpe) {
-                        let message = "stands beside a search by tpe, which goes by [sweep.space] alone: write it there, as { choice = [a, b] }";
+                    if let Some(axis) = beside.filter(|_| sampler.kind.is_search()) {
+                        let message = match sampler.kind {
+                            SamplerKind::CmaEs => {
+                                "stands beside a search by cma-es, which goes by [sweep.space] alone: write variants, or search by tpe"
+                            }
+                            _ => {
+                                "stands beside a search by tpe, which goes by [sweep.space] alone: write it there, as { choice = [a, b] }"
+                            }
+                        };
+                        return Err(self.fail(Some(axis.place), &axis.written, message));
+                    }
+                    let is_other = |parameter: &&ParameterNodes| {
+                        matches!(parameter.distribution, Distribution::Choice(_)) || !parameter.axis.when.is_empty()
+                    };
+                    let other = branch.sweep.space.iter().find(is_other).map(|parameter| &parameter.axis);
+                    if let Some(axis) = other.filter(|_| sampler.kind == SamplerKind::CmaEs) {
+                        let message = "is no number that always exists, and cma-es searches by these alone: write variants, or search by tpe";
                         return Err(self.fail(Some(axis.place), &axis.written, message));
                     }
                 }

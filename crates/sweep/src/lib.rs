@@ -3,8 +3,10 @@
 //! [`drain`] knows neither databases nor networks: a [`Queue`] hands out jobs and runs them. Workers are threads of this
 //! process; other processes may drain the same queue.
 //!
-//! [`tpe`] chooses what to try next, by one objective or by several ([`front`]), [`pruning`] what to leave; they know numbers only.
+//! [`tpe`] and [`cma`] choose what to try next, the first by one objective or by several ([`front`]), [`pruning`] what to leave; they
+//! know numbers only.
 
+pub mod cma;
 pub mod front;
 pub mod halving;
 pub mod pruning;

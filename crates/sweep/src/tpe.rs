@@ -31,6 +31,32 @@ pub enum Dimension {
     Category(usize),
 }
 
+impl Dimension {
+    /// The value at a place from 0 to 1 of a range of numbers.
+    pub fn at(self, unit: f64) -> f64 {
+        match self {
+            Self::Number { low, high, log, whole } => {
+                let range = Range { low, high, log, whole };
+                let [least, most] = range.around(low, high);
+                range.value(least + (most - least) * unit)
+            }
+            Self::Category(count) => (unit * count as f64).min(count as f64 - 1.0).floor(),
+        }
+    }
+
+    /// The place of a value, from 0 to 1.
+    pub fn unit(self, at: f64) -> f64 {
+        match self {
+            Self::Number { low, high, log, whole } => {
+                let range = Range { low, high, log, whole };
+                let [least, most] = range.around(low, high);
+                (range.coordinate(at) - least) / (most - least)
+            }
+            Self::Category(count) => (at + 0.5) / count as f64,
+        }
+    }
+}
+
 /// One value for each dimension: a number, or the index of a category; not a number where the dimension does not exist at the others'
 /// values.
 pub type Point = Vec<f64>;

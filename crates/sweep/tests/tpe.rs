@@ -1,7 +1,8 @@
 //! The Parzen estimator on standard test functions, beside Optuna's: `golden/optuna.csv`, which `golden/optuna.py` writes.
 
-use std::f64::consts::PI;
+mod functions;
 
+use functions::{branin, hartmann6, rosenbrock};
 use sweep::tpe::{Dimension, Known, Point, propose};
 
 /// Searches that are longer than this count as this long.
@@ -19,36 +20,6 @@ struct Function {
 
 fn number(low: f64, high: f64) -> Dimension {
     Dimension::Number { low, high, log: false, whole: false }
-}
-
-fn branin(x: &[f64]) -> f64 {
-    let (b, c, t) = (5.1 / (4.0 * PI * PI), 5.0 / PI, 1.0 / (8.0 * PI));
-    (x[1] - b * x[0] * x[0] + c * x[0] - 6.0).powi(2) + 10.0 * (1.0 - t) * x[0].cos() + 10.0
-}
-
-fn hartmann6(x: &[f64]) -> f64 {
-    const ALPHA: [f64; 4] = [1.0, 1.2, 3.0, 3.2];
-    const A: [[f64; 6]; 4] = [
-        [10.0, 3.0, 17.0, 3.5, 1.7, 8.0],
-        [0.05, 10.0, 17.0, 0.1, 8.0, 14.0],
-        [3.0, 3.5, 1.7, 10.0, 17.0, 8.0],
-        [17.0, 8.0, 0.05, 10.0, 0.1, 14.0],
-    ];
-    const P: [[f64; 6]; 4] = [
-        [0.1312, 0.1696, 0.5569, 0.0124, 0.8283, 0.5886],
-        [0.2329, 0.4135, 0.8307, 0.3736, 0.1004, 0.9991],
-        [0.2348, 0.1451, 0.3522, 0.2883, 0.3047, 0.6650],
-        [0.4047, 0.8828, 0.8732, 0.5743, 0.1091, 0.0381],
-    ];
-    let well = |index: usize| {
-        let distance: f64 = (0..6).map(|i| A[index][i] * (x[i] - P[index][i]).powi(2)).sum();
-        ALPHA[index] * (-distance).exp()
-    };
-    -(0..4).map(well).sum::<f64>()
-}
-
-fn rosenbrock(x: &[f64]) -> f64 {
-    (1.0 - x[0]).powi(2) + 100.0 * (x[1] - x[0] * x[0]).powi(2)
 }
 
 fn sphere(x: &[f64]) -> f64 {

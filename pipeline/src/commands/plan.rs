@@ -220,10 +220,11 @@ pub fn run(
             told(seconds, &sources, machine, plan.policy.pruner.is_some() || undecided > 0);
         }
         if undecided > 0 {
+            let kind = plan.sampler.as_ref().map_or("", |sampler| sampler.kind.name());
             let objectives: Vec<&str> = plan.policy.objectives().iter().map(|objective| objective.name()).collect();
             let (objective, seeds) = (objectives.join(" and "), plan.seeds.len());
             eprintln!(
-                "{undecided} more configurations of {seeds} seed(s) are decided while the sweep runs: tpe, by {objective} after the last epoch"
+                "{undecided} more configurations of {seeds} seed(s) are decided while the sweep runs: {kind}, by {objective} after the last epoch"
             );
         }
         if let Some(pruner) = &plan.policy.pruner {

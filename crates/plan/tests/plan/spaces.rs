@@ -177,7 +177,7 @@ fn samplers_that_make_no_sense() {
     sampler("{ kind = \"random\" }", ": `configurations` is missing");
     sampler(
         "{ kind = \"randon\", configurations = 1 }",
-        ".kind: unknown value `randon`, did you mean `random`? (one of random, sobol, tpe)",
+        ".kind: unknown value `randon`, did you mean `random`? (one of random, sobol, tpe, cma-es)",
     );
     sampler("{ kind = \"random\", configurations = 0 }", ".configurations: must be from 1 to 65536, got 0");
     sampler(
@@ -186,7 +186,7 @@ fn samplers_that_make_no_sense() {
     );
     check(
         "[sweep.space]\n\"augment.pad\" = { integer = [0, 3] }",
-        "x.toml:2: sweep.space: needs a sampler: write [sweep.sampler] with kind (random, sobol or tpe) and configurations",
+        "x.toml:2: sweep.space: needs a sampler: write [sweep.sampler] with kind (random, sobol, tpe or cma-es) and configurations",
     );
     check(
         "[sweep.sampler]\nkind = \"random\"\nconfigurations = 5",
@@ -244,7 +244,33 @@ fn what_does_not_go_with_a_search_by_results_is_refused() {
     );
     check(
         &with("kind = \"sobol\"\nconfigurations = 4\nstartup_configurations = 2"),
-        "x.toml:12: sweep.sampler.startup_configurations: belongs to kind tpe",
+        "x.toml:12: sweep.sampler.startup_configurations: belongs to kind tpe and cma-es",
+    );
+}
+
+#[test]
+fn an_evolution_strategy_takes_numbers_and_one_objective() {
+    let cma = |more: &str| {
+        format!(
+            "[sweep.space]\n\"train.learning_rate\" = {{ log_uniform = [0.001, 0.1] }}\n\"augment.pad\" = {{ integer = [0, 3] }}\n\
+             [sweep.sampler]\nkind = \"cma-es\"\nconfigurations = 12\n{more}"
+        )
+    };
+    let experiment = sound(&cma(""), &["seeds=[1]"]);
+    assert_eq!((experiment.trials().len(), experiment.searches.len()), (1, 1), "the first one is drawn");
+    check(
+        &cma("[sweep.grid]\n\"train.weight_decay\" = [0.0, 0.1]"),
+        "x.toml:8: sweep.grid.\"train.weight_decay\": stands beside a search by cma-es, which goes by [sweep.space] alone: write variants, \
+         or search by tpe",
+    );
+    check(
+        "[sweep.space]\n\"train.optimizer\" = { choice = [\"sgd\", \"adam\"] }\n[sweep.sampler]\nkind = \"cma-es\"\nconfigurations = 2",
+        "x.toml:2: sweep.space.\"train.optimizer\": is no number that always exists, and cma-es searches by these alone: write variants, or \
+         search by tpe",
+    );
+    check(
+        &cma("[sweep]\nobjective = [\"validation_loss\", \"parameters\"]"),
+        "x.toml:5: sweep.sampler.kind: cma-es goes by one objective, and sweep.objective names others: leave out parameters, or search by tpe",
     );
 }
 
