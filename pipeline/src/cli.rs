@@ -137,7 +137,7 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Show where the trials of a database stand, drawn anew again and again; only reads
     Watch(Watch),
-    /// Train a run again and name the first epoch that differs from its record, or say that none does
+    /// Train a run again and name the first step that differs from its record, or say that none does
     Verify(Verify),
     /// Say what image files show: the most probable classes
     Predict(Predict),
