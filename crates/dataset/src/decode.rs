@@ -14,6 +14,7 @@ use zune_jpeg::{
 use crate::{
     exif::{self, Orientation},
     resize::{Target, luma, planes, square},
+    scans,
     source::Raw,
 };
 
@@ -22,6 +23,9 @@ pub(crate) const MAX_PIXELS: u64 = 1 << 27;
 
 /// Headers of a BMP file with colour masks, in bytes (BITMAPFILEHEADER and BITMAPV3INFOHEADER).
 const BMP_HEADERS: usize = 70;
+
+/// So many bytes of ones close the data of a JPEG: more than a decoder reads ahead.
+const SEAL_BYTES: usize = 16;
 
 /// Rows of interleaved channels.
 struct Decoded {
@@ -84,15 +88,22 @@ fn check_size(width: u64, height: u64) -> Result<(), String> {
 fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
     // The decoder fills what is missing with gray, so truncation has to be looked for: no end marker after the last scan.
     let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
-    if end.is_none_or(|end| bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda])) {
-        return Err("truncated JPEG: it has no end marker".to_string());
-    }
+    let end = end.filter(|&end| !bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda]));
+    let end = end.ok_or("truncated JPEG: it has no end marker")?;
     let said = |error: zune_jpeg::errors::DecodeErrors| {
         let text = error.to_string();
-        format!("corrupt JPEG: {}", text.trim().trim_end_matches('.'))
+        let text = text.trim().trim_matches('"').trim_end_matches('.').trim_end_matches(", corrupt JPEG");
+        format!("truncated or corrupt JPEG: {text}")
     };
+    if !scans::are_complete(bytes) {
+        return Err("truncated JPEG: scans are missing".to_string());
+    }
+    // Nor does it tell data that were cut and closed by an end marker: ones before that marker are no code, and are not read
+    // unless data are missing.
+    let (data, end) = bytes.split_at(end);
+    let closed = [data, &[0xff, 0].repeat(SEAL_BYTES), end].concat();
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&closed), options);
     decoder.decode_headers().map_err(said)?;
     let (width, height) = decoder.dimensions().ok_or("corrupt JPEG: no size")?;
     check_size(width as u64, height as u64)?;
@@ -103,7 +114,8 @@ fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
         _ => false,
     };
     let (space, channels) = if luma_only { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    // Headers may be odd; what is wrong in a scan is not to be painted gray.
+    decoder.set_options(options.jpeg_set_out_colorspace(space).set_strict_mode(true));
     let pixels = decoder.decode().map_err(said)?;
     if pixels.len() != width * height * channels {
         return Err("corrupt JPEG: the pixels do not fit its size".to_string());
@@ -279,6 +291,27 @@ mod tests {
         let decoded = read(file, false).unwrap();
         assert_eq!((decoded.width, decoded.height), (7, 5));
         assert_eq!(decoded.pixels, expected, "{format:?}, {:?}", other.color());
+    }
+
+    #[test]
+    fn a_cut_scan_that_an_end_marker_closes_is_refused() {
+        macro_rules! picture {
+            ($name:literal) => {
+                ($name, include_bytes!(concat!("../tests/pillow/", $name, ".jpg")).as_slice())
+            };
+        }
+        for (name, file) in
+            [picture!("420"), picture!("444"), picture!("restarts"), picture!("gray"), picture!("progressive")]
+        {
+            assert!(decode(file, &Target { channels: 3, side: None }).is_ok(), "{name}");
+            let scan = file.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+            for length in scan..file.len() - 2 {
+                let cut = [&file[..length], &[0xff, 0xd9]].concat();
+                let result = decode(&cut, &Target { channels: 3, side: None });
+                let refusal = result.map(|_| ()).expect_err(&format!("{name}, the first {length} bytes"));
+                assert!(refusal.contains("truncated"), "{name}: {refusal}");
+            }
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod preprocess;
 mod resize;
 mod resized_crop;
 pub mod rng;
+mod scans;
 mod sheet;
 mod source;
 mod splits;
