@@ -2,7 +2,12 @@
 //!
 //! A record is the label (CIFAR-100: coarse, then fine; the fine one counts) and 3072 bytes: 32×32 red, then green, then blue.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+};
 
 use crate::{
     DatasetError, Part,
@@ -12,25 +17,35 @@ use crate::{
 
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
+/// Longest list of class names, in bytes.
+const MAX_NAMES_BYTES: u64 = 1 << 20;
 
-/// The batches of both parts, in order.
+/// Where the records lie; they are read when they are wanted, one by one.
 #[derive(Debug)]
 pub(crate) struct CifarFeed {
-    batches: Vec<Vec<u8>>,
+    path: PathBuf,
     /// Bytes of label before the pixels.
     label_bytes: usize,
+    /// By a batch's name: the position of its first record, and how many there are.
+    batches: HashMap<String, (usize, usize)>,
 }
 
 impl Feed for CifarFeed {
     fn run(&self, sink: &mut Sink<'_>) -> Result<(), DatasetError> {
-        let records = self.batches.iter().flat_map(|batch| batch.chunks_exact(self.label_bytes + PIXELS));
-        for (position, record) in records.enumerate() {
-            let pixels = record[self.label_bytes..].to_vec();
-            if !sink(position, Payload::Raw(Raw { channels: 3, height: SIDE, width: SIDE, pixels })) {
-                break;
+        visit(&self.path, &mut |name, path, reader| {
+            let Some(&(first, count)) = self.batches.get(name) else { return Ok(true) };
+            let mut record = vec![0; self.label_bytes + PIXELS];
+            for position in first..first + count {
+                reader
+                    .read_exact(&mut record)
+                    .map_err(|error| DatasetError::file(path, format!("cannot be read once more: {error}")))?;
+                let pixels = record[self.label_bytes..].to_vec();
+                if !sink(position, Payload::Raw(Raw { channels: 3, height: SIDE, width: SIDE, pixels })) {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(())
+            Ok(true)
+        })
     }
 }
 
@@ -60,38 +75,72 @@ impl Layout {
     }
 }
 
-/// A file by its name, path for messages, and contents.
-type Loaded = (String, PathBuf, Vec<u8>);
+/// The layout that has a file `name`.
+fn layout_of(name: &str) -> Option<&'static Layout> {
+    [&CIFAR_10, &CIFAR_100].into_iter().find(|layout| layout.wants(name))
+}
 
-fn load(path: &Path) -> Result<Vec<Loaded>, DatasetError> {
-    let wanted = |path: &Path| {
-        let name = path.file_name()?.to_str()?;
-        (CIFAR_10.wants(name) || CIFAR_100.wants(name)).then(|| name.to_string())
-    };
-    let mut files = Vec::new();
+/// Receives a file's name, its path for messages, and its contents; stops by `false`.
+type Visit<'a> = dyn FnMut(&str, &Path, &mut dyn Read) -> Result<bool, DatasetError> + 'a;
+
+/// Calls `see` with every file that belongs to one of the sets.
+fn visit(path: &Path, see: &mut Visit<'_>) -> Result<(), DatasetError> {
+    let wanted = |path: &Path| path.file_name()?.to_str().filter(|name| layout_of(name).is_some()).map(String::from);
     if path.is_dir() {
         for path in folder_files(path)? {
             if let Some(name) = wanted(&path) {
-                let bytes = std::fs::read(&path).map_err(|error| DatasetError::io("read", &path, error))?;
-                files.push((name, path, bytes));
+                let file = File::open(&path).map_err(|error| DatasetError::io("read", &path, error))?;
+                if !see(&name, &path, &mut BufReader::with_capacity(1 << 16, file))? {
+                    break;
+                }
             }
         }
-    } else {
-        archive::walk(path, &mut |_, found, reader| {
-            if let (Kind::File, Some(name)) = (&found.kind, wanted(&found.path)) {
-                let whole = path.join(&found.path);
-                let bytes = archive::contents(&whole, reader)?;
-                files.push((name, whole, bytes));
-            }
-            Ok(true)
-        })?;
+        return Ok(());
     }
-    Ok(files)
+    archive::walk(path, &mut |_, found, reader| match (&found.kind, wanted(&found.path)) {
+        (Kind::File, Some(name)) => see(&name, &path.join(&found.path), reader),
+        _ => Ok(true),
+    })
+}
+
+/// What is kept of a file: all of a list of names; of a batch, the labels that count and the length in bytes.
+struct Known {
+    name: String,
+    path: PathBuf,
+    contents: Vec<u8>,
+    bytes: u64,
+}
+
+impl Known {
+    fn read(name: &str, path: &Path, reader: &mut dyn Read) -> Result<Self, DatasetError> {
+        let failed = |error| DatasetError::file(path, format!("truncated or corrupt: {error}"));
+        let mut known = Self { name: name.to_string(), path: path.to_path_buf(), contents: Vec::new(), bytes: 0 };
+        match layout_of(name).filter(|layout| layout.names != name) {
+            None => {
+                reader.take(MAX_NAMES_BYTES).read_to_end(&mut known.contents).map_err(failed)?;
+                known.bytes = known.contents.len() as u64;
+            }
+            Some(layout) => {
+                let record_bytes = layout.label_bytes + PIXELS;
+                let mut record = Vec::with_capacity(record_bytes);
+                loop {
+                    record.clear();
+                    (&mut *reader).take(record_bytes as u64).read_to_end(&mut record).map_err(failed)?;
+                    known.bytes += record.len() as u64;
+                    if record.len() < record_bytes {
+                        break;
+                    }
+                    known.contents.push(record[layout.label_bytes - 1]);
+                }
+            }
+        }
+        Ok(known)
+    }
 }
 
 /// The batch files below the folder `path`, sorted.
 pub(crate) fn folder_files(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let wanted = |name: &str| CIFAR_10.wants(name) || CIFAR_100.wants(name);
+    let wanted = |name: &str| layout_of(name).is_some();
     let found = archive::list_folder(path)?.into_iter().filter(|found| found.kind == Kind::File);
     Ok(found
         .filter(|found| found.path.file_name().and_then(|name| name.to_str()).is_some_and(wanted))
@@ -99,52 +148,55 @@ pub(crate) fn folder_files(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
         .collect())
 }
 
-/// Reads and checks the batches.
+/// Reads the labels and checks the batches.
 pub(crate) fn survey(path: &Path) -> Result<(Survey, CifarFeed), DatasetError> {
-    let mut files = load(path)?;
-    let has = |name: &str| files.iter().any(|(found, ..)| found == name);
+    let mut files = Vec::new();
+    visit(path, &mut |name, path, reader| {
+        files.push(Known::read(name, path, reader)?);
+        Ok(true)
+    })?;
+    let has = |name: &str| files.iter().any(|file| file.name == name);
     let layout = if has(CIFAR_10.train[0]) || has(CIFAR_10.test) { CIFAR_10 } else { CIFAR_100 };
-    let mut take = |name: &str| -> Result<Option<(PathBuf, Vec<u8>)>, DatasetError> {
-        let Some(position) = files.iter().position(|(found, ..)| found == name) else { return Ok(None) };
-        let (_, path, bytes) = files.swap_remove(position);
-        if let Some((_, other, _)) = files.iter().find(|(found, ..)| found == name) {
-            return Err(DatasetError::file(&path, format!("twice: also as {}", other.display())));
+    let mut take = |name: &str| -> Result<Option<Known>, DatasetError> {
+        let Some(position) = files.iter().position(|file| file.name == name) else { return Ok(None) };
+        let file = files.swap_remove(position);
+        if let Some(other) = files.iter().find(|file| file.name == name) {
+            return Err(DatasetError::file(&file.path, format!("twice: also as {}", other.path.display())));
         }
-        Ok(Some((path, bytes)))
+        Ok(Some(file))
     };
     let classes = match take(layout.names)? {
-        Some((path, bytes)) => class_names(&path, &bytes, layout.classes)?,
+        Some(file) => class_names(&file.path, &file.contents, layout.classes)?,
         None => (0..layout.classes).map(|class| class.to_string()).collect(),
     };
     let mut entries = Vec::new();
-    let mut batches = Vec::new();
+    let mut batches = HashMap::new();
     let parts = layout.train.iter().map(|&name| (Part::Train, name)).chain([(Part::Test, layout.test)]);
     for (part, name) in parts {
-        let (file, bytes) = take(name)?.ok_or_else(|| {
+        let file = take(name)?.ok_or_else(|| {
             let wanted = [layout.train, &[layout.test]].concat().join(", ");
             DatasetError::file(path, format!("no {name} here; CIFAR's binary version has {wanted}"))
         })?;
         let record = layout.label_bytes + PIXELS;
-        if bytes.is_empty() || bytes.len() % record != 0 {
+        if file.bytes == 0 || file.bytes % record as u64 != 0 {
             return Err(DatasetError::file(
-                &file,
-                format!("truncated or no CIFAR batch: {} bytes are no multiple of {record}", bytes.len()),
+                &file.path,
+                format!("truncated or no CIFAR batch: {} bytes are no multiple of {record}", file.bytes),
             ));
         }
-        for (index, record) in bytes.chunks_exact(record).enumerate() {
-            let label = u32::from(record[layout.label_bytes - 1]);
+        batches.insert(name.to_string(), (entries.len(), file.contents.len()));
+        for (index, label) in file.contents.iter().map(|&label| u32::from(label)).enumerate() {
             if label as usize >= layout.classes {
                 return Err(DatasetError::file(
-                    &file,
+                    &file.path,
                     format!("label {label} (image {index}) is out of range: there are {} classes", layout.classes),
                 ));
             }
-            entries.push(Entry { part, label, name: file.join(index.to_string()) });
+            entries.push(Entry { part, label, name: file.path.join(index.to_string()) });
         }
-        batches.push(bytes);
     }
     let survey = Survey { classes, entries, channels: 3, has_test_part: true, broken: Vec::new(), ignored_files: 0 };
-    Ok((survey, CifarFeed { batches, label_bytes: layout.label_bytes }))
+    Ok((survey, CifarFeed { path: path.to_path_buf(), label_bytes: layout.label_bytes, batches }))
 }
 
 fn class_names(path: &Path, bytes: &[u8], classes: usize) -> Result<Vec<String>, DatasetError> {
@@ -205,16 +257,17 @@ mod tests {
         assert_eq!(labels(&survey_folder), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]);
         assert_eq!(survey_folder.classes[3], "class3");
         let path = folder.path().join("cifar-10-binary.tar.gz");
-        let gz = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        let gz = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gz);
         tar.append_dir_all("cifar-10-batches-bin", folder.path().join("cifar-10-batches-bin")).unwrap();
         tar.into_inner().unwrap().finish().unwrap();
         let (survey_archive, feed) = survey(&path).unwrap();
         assert_eq!(labels(&survey_archive), labels(&survey_folder));
-        let mut shades = Vec::new();
-        feed.run(&mut |_, payload| {
+        // In the order of the archive, each at its place.
+        let mut shades = [u8::MAX; 11];
+        feed.run(&mut |position, payload| {
             let Payload::Raw(raw) = payload else { panic!("CIFAR holds plain pixels") };
-            shades.push(raw.pixels[0]);
+            shades[position] = raw.pixels[0];
             true
         })
         .unwrap();

@@ -4,6 +4,7 @@
 //! big-endian 32-bit integer, then the elements (LeCun, Cortes & Burges, "The MNIST database").
 
 use std::{
+    cmp::Ordering,
     fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
@@ -36,27 +37,67 @@ impl Idx {
     /// A file that cannot be read, is no IDX file of unsigned bytes, has other dimensions, is truncated or too long, or
     /// whose compression is corrupt.
     pub fn read(path: &Path, dimensions: usize) -> Result<Self, DatasetError> {
+        let mut opened = Opened::new(path, dimensions)?;
+        let mut data = Vec::new();
+        opened.read(opened.bytes, &mut data)?;
+        opened.finish()?;
+        Ok(Self { dimensions: opened.dimensions, data })
+    }
+}
+
+/// An IDX file whose header is read and whose elements are read piece by piece.
+struct Opened {
+    path: PathBuf,
+    reader: Box<dyn Read>,
+    zipped: bool,
+    dimensions: Vec<usize>,
+    /// Elements in all, and read so far; one byte each.
+    bytes: usize,
+    done: usize,
+}
+
+impl Opened {
+    fn new(path: &Path, dimensions: usize) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(|error| DatasetError::io("read", path, error))?;
-        let mut start = BufReader::new(file);
+        let length = file.metadata().map_err(|error| DatasetError::io("read", path, error))?.len();
+        let mut start = BufReader::with_capacity(1 << 16, file);
         let zipped = path.extension().is_some_and(|extension| extension == "gz")
             || std::io::BufRead::fill_buf(&mut start).is_ok_and(|bytes| bytes.starts_with(&[0x1f, 0x8b]));
-        if zipped {
-            Self::parse(path, &mut MultiGzDecoder::new(start), dimensions, true)
-        } else {
-            Self::parse(path, &mut start, dimensions, false)
+        let reader: Box<dyn Read> = if zipped { Box::new(MultiGzDecoder::new(start)) } else { Box::new(start) };
+        let mut opened = Self { path: path.to_path_buf(), reader, zipped, dimensions: Vec::new(), bytes: 0, done: 0 };
+        opened.read_header(dimensions)?;
+        // What can be known at once is said before the work of hours.
+        let data = length.saturating_sub(4 + 4 * dimensions as u64);
+        match data.cmp(&(opened.bytes as u64)) {
+            Ordering::Less if !zipped => Err(opened.truncated(data)),
+            Ordering::Greater if !zipped => Err(opened.too_long()),
+            _ => Ok(opened),
         }
     }
 
-    fn parse(path: &Path, reader: &mut dyn Read, dimensions: usize, zipped: bool) -> Result<Self, DatasetError> {
-        let failed = |error: std::io::Error| {
-            if zipped {
-                DatasetError::file(path, format!("corrupt gzip: {error}"))
-            } else {
-                DatasetError::io("read", path, error)
-            }
-        };
+    fn failed(&self, error: std::io::Error) -> DatasetError {
+        if self.zipped {
+            DatasetError::file(&self.path, format!("corrupt gzip: {error}"))
+        } else {
+            DatasetError::io("read", &self.path, error)
+        }
+    }
+
+    fn truncated(&self, bytes: u64) -> DatasetError {
+        let Self { path, bytes: expected, dimensions, .. } = self;
+        DatasetError::file(path, format!("truncated: {bytes} of {expected} bytes for dimensions {dimensions:?}"))
+    }
+
+    fn too_long(&self) -> DatasetError {
+        let Self { path, bytes, dimensions, .. } = self;
+        DatasetError::file(path, format!("too long: more than the {bytes} bytes of its dimensions {dimensions:?}"))
+    }
+
+    fn read_header(&mut self, dimensions: usize) -> Result<(), DatasetError> {
         let mut header = Vec::new();
-        reader.take(4 + 4 * dimensions as u64).read_to_end(&mut header).map_err(failed)?;
+        let read = self.reader.by_ref().take(4 + 4 * dimensions as u64).read_to_end(&mut header);
+        read.map_err(|error| self.failed(error))?;
+        let path = &self.path;
         let magic = [0, 0, 8, dimensions as u8];
         if header.len() < 4 {
             return Err(DatasetError::file(
@@ -80,29 +121,33 @@ impl Idx {
         }
         let sizes: Vec<usize> =
             header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
-        let expected = sizes
+        self.bytes = sizes
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .filter(|&bytes| bytes <= MAX_BYTES)
             .ok_or_else(|| {
                 DatasetError::file(path, format!("corrupt IDX header: dimensions {sizes:?} are beyond all reason"))
             })?;
-        let mut data = Vec::new();
-        // One byte more than announced shows whether there is too much.
-        reader.take(expected as u64 + 1).read_to_end(&mut data).map_err(failed)?;
-        if data.len() < expected {
-            return Err(DatasetError::file(
-                path,
-                format!("truncated: {} of {expected} bytes for dimensions {sizes:?}", data.len()),
-            ));
+        self.dimensions = sizes;
+        Ok(())
+    }
+
+    /// Appends the next `bytes` elements to `data`.
+    fn read(&mut self, bytes: usize, data: &mut Vec<u8>) -> Result<(), DatasetError> {
+        let before = data.len();
+        let read = self.reader.by_ref().take(bytes as u64).read_to_end(data);
+        self.done += data.len() - before;
+        read.map_err(|error| self.failed(error))?;
+        if data.len() - before < bytes { Err(self.truncated(self.done as u64)) } else { Ok(()) }
+    }
+
+    /// Says whether there is more than was announced, and whether the compression is sound to its end.
+    fn finish(&mut self) -> Result<(), DatasetError> {
+        match self.reader.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(self.too_long()),
+            Err(error) => Err(self.failed(error)),
         }
-        if data.len() > expected {
-            return Err(DatasetError::file(
-                path,
-                format!("too long: more than the {expected} bytes of its dimensions {sizes:?}"),
-            ));
-        }
-        Ok(Self { dimensions: sizes, data })
     }
 }
 
@@ -152,29 +197,38 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(paths)
 }
 
-/// The pixels of both parts, [N, H, W] each, in the order of the survey's entries.
+/// The files of the pixels of both parts, [N, H, W] each, in the order of the survey's entries; read when they are wanted.
 #[derive(Debug)]
 pub(crate) struct IdxFeed {
-    parts: [Idx; 2],
+    paths: [PathBuf; 2],
+    /// [N, H, W] of each.
+    dimensions: [Vec<usize>; 2],
 }
 
 impl Feed for IdxFeed {
     fn run(&self, sink: &mut Sink<'_>) -> Result<(), DatasetError> {
         let mut position = 0;
-        for images in &self.parts {
-            let (height, width) = (images.dimensions[1], images.dimensions[2]);
-            for pixels in images.data.chunks_exact(height * width) {
-                if !sink(position, Payload::Raw(Raw { channels: 1, height, width, pixels: pixels.to_vec() })) {
+        for (path, dimensions) in self.paths.iter().zip(&self.dimensions) {
+            let mut images = Opened::new(path, 3)?;
+            if images.dimensions != *dimensions {
+                return Err(DatasetError::file(path, "has changed while it was read"));
+            }
+            let (height, width) = (dimensions[1], dimensions[2]);
+            for _ in 0..dimensions[0] {
+                let mut pixels = Vec::with_capacity((height * width).min(1 << 20));
+                images.read(height * width, &mut pixels)?;
+                if !sink(position, Payload::Raw(Raw { channels: 1, height, width, pixels })) {
                     return Ok(());
                 }
                 position += 1;
             }
+            images.finish()?;
         }
         Ok(())
     }
 }
 
-/// Reads and checks the four files.
+/// Reads the labels, and checks what the four files say of themselves.
 pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
     let paths = files(folder)?;
     let mut entries = Vec::new();
@@ -183,7 +237,7 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
     for (part, [image_path, label_path]) in
         [(Part::Train, [&paths[0], &paths[1]]), (Part::Test, [&paths[2], &paths[3]])]
     {
-        let images = Idx::read(image_path, 3)?;
+        let images = Opened::new(image_path, 3)?;
         let labels = Idx::read(label_path, 1)?;
         if images.dimensions[0] != labels.dimensions[0] {
             return Err(DatasetError::file(
@@ -196,7 +250,7 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
                 ),
             ));
         }
-        if images.data.is_empty() {
+        if images.bytes == 0 {
             return Err(DatasetError::file(image_path, format!("holds no image: dimensions {:?}", images.dimensions)));
         }
         if part == Part::Train {
@@ -214,22 +268,18 @@ pub(crate) fn survey(folder: &Path) -> Result<(Survey, IdxFeed), DatasetError> {
             }
             entries.push(Entry { part, label: u32::from(label), name: image_path.join(index.to_string()) });
         }
-        parts.push(images);
+        parts.push(images.dimensions);
     }
-    let [train, test]: [Idx; 2] = parts.try_into().expect("two parts were pushed");
-    if train.dimensions[1..] != test.dimensions[1..] {
+    let [train, test]: [Vec<usize>; 2] = parts.try_into().expect("two parts were pushed");
+    if train[1..] != test[1..] {
         return Err(DatasetError::file(
             &paths[2],
-            format!(
-                "images of {:?} pixels, but the training images have {:?}",
-                &test.dimensions[1..],
-                &train.dimensions[1..]
-            ),
+            format!("images of {:?} pixels, but the training images have {:?}", &test[1..], &train[1..]),
         ));
     }
     let classes = (0..classes).map(|class| class.to_string()).collect();
     let survey = Survey { classes, entries, channels: 1, has_test_part: true, broken: Vec::new(), ignored_files: 0 };
-    Ok((survey, IdxFeed { parts: [train, test] }))
+    Ok((survey, IdxFeed { paths: [paths[0].clone(), paths[2].clone()], dimensions: [train, test] }))
 }
 
 /// One more than the largest label, when every class below it occurs: a corrupt label shows as a gap.
@@ -289,7 +339,13 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut Vec<(&'static str, Vec<u8>)>)) -> String {
         let mut files = good();
         change(&mut files);
-        survey(folder(&files).path()).unwrap_err().to_string()
+        whole(folder(&files).path()).unwrap_err().to_string()
+    }
+
+    /// Surveys and reads all.
+    fn whole(folder: &Path) -> Result<(), DatasetError> {
+        let (_, feed) = survey(folder)?;
+        feed.run(&mut |_, _| true)
     }
 
     #[test]
@@ -364,10 +420,7 @@ mod tests {
         let length = half[0].1.len();
         half[0].1.truncate(length - 6);
         assert!(
-            survey(folder(&half).path())
-                .unwrap_err()
-                .to_string()
-                .contains("train-images-idx3-ubyte.gz: corrupt gzip: ")
+            whole(folder(&half).path()).unwrap_err().to_string().contains("train-images-idx3-ubyte.gz: corrupt gzip: ")
         );
         assert!(refusal(|files| files[2].1 = idx(&[u32::MAX; 3], &[])).contains("beyond all reason"));
         assert!(
