@@ -3,6 +3,12 @@
     pip install tensorboard optuna mlflow          (mlflow-skinny does; each part that cannot be imported says SKIPPED)
     pipeline export NAME --tensorboard logs --mlflow mlruns --optuna study.db
     python tests/golden/check_records.py results.db NAME logs mlruns study.db
+
+Through servers on this machine (pip install optuna-dashboard), an address in the place of `mlruns`, and one behind the rest:
+
+    MLFLOW_ALLOW_FILE_STORE=true mlflow server --backend-store-uri mlruns --port 5177
+    optuna-dashboard --port 5178 sqlite:///study.db
+    python tests/golden/check_records.py results.db NAME logs http://127.0.0.1:5177 study.db http://127.0.0.1:5178
 """
 
 import json
@@ -10,6 +16,7 @@ import os
 import sqlite3
 import struct
 import sys
+import urllib.request
 from pathlib import Path
 
 
@@ -67,7 +74,7 @@ def mlflow(folder, runs, name):
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=Path(folder).resolve().as_uri())
+    client = MlflowClient(tracking_uri=folder if "://" in folder else Path(folder).resolve().as_uri())
     experiment = client.get_experiment_by_name(name)
     assert experiment, client.search_experiments()
     found = client.search_runs([experiment.experiment_id], max_results=5000)
@@ -113,8 +120,30 @@ def optuna(file, runs, name):
     print(line)
 
 
+def dashboard(address, runs, name):
+    def get(path):
+        with urllib.request.urlopen(address.rstrip("/") + path) as answer:
+            return json.load(answer)
+
+    [study] = [study for study in get("/api/studies")["study_summaries"] if study["study_name"] == name]
+    assert study["directions"] == ["maximize"], study
+    shown = get(f"/api/studies/{study['study_id']}?after=0")
+    assert len(shown["trials"]) == len(runs), (len(shown["trials"]), len(runs))
+    for trial, run in zip(sorted(shown["trials"], key=lambda trial: trial["number"]), runs):
+        found = {parameter["name"]: parameter["param_external_value"] for parameter in trial["params"]}
+        for key, value in json.loads(run["settings"]).items():
+            assert float(found[key]) == value if isinstance(value, (int, float)) else key in found, (key, found, value)
+        if run["status"] == "done":
+            assert trial["state"] == "Complete" and trial["values"] == [run["validation_top1"]], trial
+        steps = {point["step"]: point["value"] for point in trial["intermediate_values"]}
+        assert steps == {epoch["epoch"]: epoch["validation_top1"] for epoch in run["curve"]}
+    best = max(run["validation_top1"] for run in runs if run["status"] == "done")
+    assert shown["best_trials"] and all(trial["values"] == [best] for trial in shown["best_trials"])
+    print(f"optuna-dashboard: {len(runs)} trials equal; best {best}, trial {shown['best_trials'][0]['number']}")
+
+
 if __name__ == "__main__":
-    database, name, logs, mlruns, study = sys.argv[1:]
+    database, name, logs, mlruns, study, *addresses = sys.argv[1:]
     runs = runs_of(database, name)
     assert runs, f"no run of {name}"
     for part in (lambda: tensorboard(logs, runs), lambda: mlflow(mlruns, runs, name), lambda: optuna(study, runs, name)):
@@ -122,3 +151,5 @@ if __name__ == "__main__":
             part()
         except ImportError as error:
             print(f"SKIPPED: {error}")
+    for address in addresses:
+        dashboard(address, runs, name)
