@@ -132,6 +132,39 @@ fn a_report_goes_where_it_is_asked_to_go() {
 }
 
 #[test]
+fn two_processes_that_write_one_report_leave_whole_files_and_what_else_was_there() {
+    let folder = DONE.path("shared report");
+    std::fs::create_dir_all(folder.join("plots")).unwrap();
+    let mine = [folder.join("thoughts.txt"), folder.join("plots/mine.svg")];
+    mine.iter().for_each(|file| std::fs::write(file, "a reader's own").unwrap());
+    let write = || DONE.command(["report", "both", "--quiet", "--out", "shared report"]).spawn().unwrap();
+    let page = folder.join("report.html");
+    write().wait().unwrap();
+    let whole = std::fs::read(&page).unwrap();
+    let mut writers: Vec<_> = (0..4).map(|_| write()).collect();
+    let mut seen = 0;
+    while writers.iter_mut().any(|writer| writer.try_wait().unwrap().is_none()) {
+        assert!(std::fs::read(&page).unwrap() == whole, "a reader saw another page");
+        seen += 1;
+    }
+    assert!(seen > 0 && writers.iter_mut().all(|writer| writer.wait().unwrap().success()));
+    // One that is killed leaves the page as it was, and what it had begun goes with the next one.
+    let mut killed = write();
+    let begun = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with('.')).count()
+    };
+    while begun(&folder) == 0 && killed.try_wait().unwrap().is_none() {}
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(std::fs::read(&page).unwrap() == whole);
+    write().wait().unwrap();
+    assert_eq!(begun(&folder), 0);
+    assert!(mine.iter().all(|file| std::fs::read_to_string(file).unwrap() == "a reader's own"));
+    assert!(std::fs::read(&page).unwrap() == whole);
+}
+
+#[test]
 fn a_report_may_be_about_several_experiments() {
     let place = Workplace::with(BOTH);
     place.write("second.toml", BOTH.replace("\"both\"", "\"second\"").replace("epochs = 2", "epochs = 1"));

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use polars::prelude::{Column, DataFrame, Expr, IntoLazy, NamedFrom, Series, SortMultipleOptions, col, len, lit};
 use polars_io::SerWriter;
 use polars_io::csv::write::CsvWriter;
-use polars_io::parquet::write::ParquetWriter;
+use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
 
 use crate::ReportError;
 use crate::analysis::{Analysis, Importance};
@@ -115,8 +115,8 @@ impl Frames {
         })
     }
 
-    /// Writes every frame as CSV and as Parquet into `folder`; returns the files.
-    pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    /// Writes every frame as CSV and as Parquet into `folder`; returns the files' names.
+    pub fn write(&self, folder: &Path) -> Result<Vec<String>, ReportError> {
         let frames = [
             &self.runs,
             &self.epochs,
@@ -132,18 +132,20 @@ impl Frames {
         let (csv, parquet) = std::thread::scope(|scope| {
             let parquet = scope.spawn(move || {
                 let write = |(name, frame): (&str, &DataFrame)| {
-                    let path = folder.join(format!("{name}.parquet"));
-                    ParquetWriter::new(create(&path)?).finish(&mut frame.clone())?;
-                    Ok::<_, ReportError>(path)
+                    let file = format!("{name}.parquet");
+                    ParquetWriter::new(create(&folder.join(&file))?)
+                        .with_compression(ParquetCompression::Snappy)
+                        .finish(&mut frame.clone())?;
+                    Ok::<_, ReportError>(file)
                 };
-                named().map(write).collect::<Result<Vec<PathBuf>, ReportError>>()
+                named().map(write).collect::<Result<Vec<String>, ReportError>>()
             });
             let write = |(name, frame): (&str, &DataFrame)| {
-                let path = folder.join(format!("{name}.csv"));
-                CsvWriter::new(create(&path)?).include_header(true).finish(&mut frame.clone())?;
-                Ok(path)
+                let file = format!("{name}.csv");
+                CsvWriter::new(create(&folder.join(&file))?).include_header(true).finish(&mut frame.clone())?;
+                Ok(file)
             };
-            let csv = named().map(write).collect::<Result<Vec<PathBuf>, ReportError>>();
+            let csv = named().map(write).collect::<Result<Vec<String>, ReportError>>();
             (csv, parquet.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let mut files = csv?;

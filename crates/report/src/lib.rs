@@ -12,6 +12,7 @@ mod answer;
 mod error;
 mod evidence;
 pub mod export;
+mod folder;
 mod frames;
 mod front;
 mod mistakes;

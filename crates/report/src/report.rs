@@ -8,6 +8,7 @@ use store::Store;
 use crate::ReportError;
 use crate::analysis::Analysis;
 use crate::evidence::{Evidence, Nothing};
+use crate::folder::Arriving;
 use crate::frames::{Curves, Frames};
 use crate::page;
 use crate::plots::{Plots, Scene};
@@ -29,6 +30,11 @@ pub struct Written {
     pub summary: String,
 }
 
+/// The page's name in its folder.
+const HTML: &str = "report.html";
+/// The same as Markdown.
+const MARKDOWN: &str = "report.md";
+
 /// Colours of a plot that stands alone: those of the page around it are out of reach.
 const ALONE: &str = "<style>svg{color:#1b1f24}.ground{fill:#fff}\
                      .halo{paint-order:stroke;stroke:#fff;stroke-width:10px;stroke-linejoin:round}@media (prefers-color-scheme:dark){svg{color:#e6e9ed}\
@@ -36,7 +42,8 @@ const ALONE: &str = "<style>svg{color:#1b1f24}.ground{fill:#fff}\
                      .halo{stroke:#15181c}[stroke=\"#0072B2\"]{stroke:#3d9fd8}[fill=\"#0072B2\"]{fill:#3d9fd8}}</style>\n<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n";
 
 /// Writes `report.html`, `report.md`, `plots/*.svg` and `frames/*` of these experiments into the folder `out`, which is made
-/// where it does not exist. Without true labels, images and weights there is no McNemar test, no confusion matrix and no picture:
+/// where it does not exist. Each file replaces the one of its name once all are made, so that a reader never sees half a report;
+/// other files in `out` stay. Without true labels, images and weights there is no McNemar test, no confusion matrix and no picture:
 /// see [`write_with`].
 ///
 /// # Errors
@@ -67,29 +74,43 @@ pub fn write_with(
 pub fn write_study(study: &Study, out: &Path) -> Result<Written, ReportError> {
     let analysis = Analysis::of(study);
     let frames = Frames::of(study, &analysis)?;
-    let curves = Curves::of(&frames)?;
-    let plots = Plots::of(&Scene { study, analysis: &analysis, curves: &curves })?;
-    let page = page::page(study, &analysis, &plots);
-    let html = page::html(&page)?;
-
-    let folders = [out.to_owned(), out.join("plots"), out.join("frames")];
-    for folder in &folders {
-        fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
-    }
-    let put = |path: PathBuf, text: &str| -> Result<PathBuf, ReportError> {
-        fs::write(&path, text).map_err(|source| ReportError::Write { path: path.clone(), source })?;
-        Ok(path)
+    let arriving = Arriving::at(out)?;
+    let frame_folder = arriving.folder("frames")?;
+    arriving.folder("plots")?;
+    let put = |name: &str, text: &str| {
+        fs::write(arriving.file(name), text).map_err(|source| ReportError::Write { path: out.join(name), source })
     };
-    let mut files = Vec::new();
-    for plot in plots.all() {
-        let alone = plot.svg.replacen(">\n", &format!(">\n{ALONE}"), 1);
-        files.push(put(folders[1].join(format!("{}.svg", plot.name)), &alone)?);
-    }
+    // Frames take longest to write, and nothing else waits for them.
+    let (drawn, frame_files) = std::thread::scope(|scope| {
+        let frame_files = scope.spawn(|| frames.write(&frame_folder));
+        let draw = || {
+            let curves = Curves::of(&frames)?;
+            let plots = Plots::of(&Scene { study, analysis: &analysis, curves: &curves })?;
+            let page = page::page(study, &analysis, &plots);
+            put(HTML, &page::html(&page)?)?;
+            put(MARKDOWN, &page::markdown(&page))?;
+            let mut names = Vec::new();
+            for plot in plots.all() {
+                let alone = plot.svg.replacen(">\n", &format!(">\n{ALONE}"), 1);
+                let name = format!("plots/{}.svg", plot.name);
+                put(&name, &alone)?;
+                names.push(name);
+            }
+            Ok::<_, ReportError>((names, page::summary(study, &analysis)))
+        };
+        (draw(), frame_files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let ((plots, summary), frames) = (drawn?, frame_files?);
+    // The pages last: what they speak of is there by then.
+    let frames: Vec<String> = frames.iter().map(|file| format!("frames/{file}")).collect();
+    let names = [frames.as_slice(), &plots, &[MARKDOWN.to_owned(), HTML.to_owned()]].concat();
+    let mut places = arriving.settle(&names)?;
+    let plots_and_pages = places.split_off(frames.len());
     Ok(Written {
-        html: put(out.join("report.html"), &html)?,
-        markdown: put(out.join("report.md"), &page::markdown(&page))?,
-        plots: files,
-        frames: frames.write(&folders[2])?,
-        summary: page::summary(study, &analysis),
+        html: out.join(HTML),
+        markdown: out.join(MARKDOWN),
+        plots: plots_and_pages[..plots.len()].to_vec(),
+        frames: places,
+        summary,
     })
 }

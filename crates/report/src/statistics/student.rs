@@ -1,5 +1,8 @@
 //! Student's t: quantiles, the paired test across seeds, Welch's test where seeds are not shared.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use statrs::distribution::{Continuous, ContinuousCDF, StudentsT};
 
 use super::{ALPHA, mean, standard_deviation};
@@ -15,6 +18,27 @@ fn two_sided(t: f64, freedom: f64) -> f64 {
 
 /// Quantile of Student's t at `probability` in (0, 1) with `freedom` > 0 degrees of freedom; NaN outside.
 pub fn student_t_quantile(freedom: f64, probability: f64) -> f64 {
+    // Thousands of intervals have a handful of sizes, and each quantile is solved for.
+    thread_local!(static SOLVED: RefCell<HashMap<[u64; 2], f64>> = RefCell::default());
+    let key = [freedom.to_bits(), probability.to_bits()];
+    if let Some(known) = SOLVED.with_borrow(|solved| solved.get(&key).copied()) {
+        return known;
+    }
+    let quantile = solve(freedom, probability);
+    SOLVED.with_borrow_mut(|solved| {
+        // Welch's degrees of freedom are not whole: they are not kept for ever.
+        if solved.len() >= MOST_SOLVED {
+            solved.clear();
+        }
+        solved.insert(key, quantile);
+    });
+    quantile
+}
+
+/// Quantiles that are remembered.
+const MOST_SOLVED: usize = 1000;
+
+fn solve(freedom: f64, probability: f64) -> f64 {
     if !(freedom > 0.0 && probability > 0.0 && probability < 1.0) {
         return f64::NAN;
     }
