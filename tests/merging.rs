@@ -82,7 +82,12 @@ fn a_bundle_carries_everything_to_another_machine() {
 
     let there = Workplace::new();
     std::fs::copy(place.path("shared.tar.gz"), there.path("shared.tar.gz")).unwrap();
-    there.run("merge shared.tar.gz").exits(0);
+    let merged = there.run("merge shared.tar.gz").exits(0);
+    assert!(merged.text().contains("report: reports/small/report.html"), "{}", merged.text());
+    for file in ["report.html", "report.md", "frames/runs.parquet", "plots/schedules.svg"] {
+        let read = |place: &Workplace| std::fs::read(place.path("reports/small").join(file)).unwrap();
+        assert!(read(&there) == read(&place), "{file}");
+    }
     let of_small =
         |place: &Workplace, sql: &str| place.rows(DB, &format!("SELECT * FROM ({sql}) WHERE experiment = 'small'"));
     for sql in &TABLES[..3] {
@@ -93,8 +98,11 @@ fn a_bundle_carries_everything_to_another_machine() {
     there.run("report small").exits(0);
     there.run("evaluate 1 --quiet").exits(0);
     let before = dump(&there, DB);
-    there.run("merge shared.tar.gz").exits(0);
+    there.write("reports/small/report.html", "a later one");
+    let again = there.run("merge shared.tar.gz").exits(0);
     assert_eq!(dump(&there, DB), before);
+    assert!(!again.text().contains("report: "), "{}", again.text());
+    assert_eq!(std::fs::read(there.path("reports/small/report.html")).unwrap(), b"a later one");
 
     // It is an ordinary archive with an ordinary database.
     let file = std::fs::File::open(place.path("shared.tar.gz")).unwrap();

@@ -12,7 +12,10 @@ use store::{Fate, Store};
 
 use crate::{
     cli::Global,
-    commands::{merge::Scratch, report::folder},
+    commands::{
+        merge::Scratch,
+        report::{REPORTS, folder},
+    },
     exit::Exit,
     output,
     runner::run_folder,
@@ -63,9 +66,9 @@ pub fn run(bundle: &Bundle, global: &Global) -> anyhow::Result<Exit> {
     for experiment in store.experiments()?.iter().filter(|experiment| names.contains(&experiment.name.as_str())) {
         let name = folder(std::slice::from_ref(&experiment.name));
         append(&mut archive, &format!("experiments/{name}.toml"), experiment.config_toml.as_bytes())?;
-        let report = Path::new("reports").join(&name);
+        let report = Path::new(REPORTS).join(&name);
         if report.join("report.html").is_file() {
-            archive.append_dir_all(format!("reports/{name}"), &report)?;
+            archive.append_dir_all(format!("{REPORTS}/{name}"), &report)?;
         }
     }
     let mut files = 0;

@@ -16,6 +16,7 @@ use crate::{
     commands::{
         bundle::{DATABASE, MANIFEST, kept, moved},
         gc::SCRATCH,
+        report::{REPORTS, folder},
     },
     exit::Exit,
     output,
@@ -136,9 +137,10 @@ fn take(store: &Store, file: &Path, is_bundle: bool, dry_run: bool, global: &Glo
         }
     };
     let relocate = |run, path: &str| moved(&global.db, run, path);
+    let reports = if is_bundle { reports(scratch.path(), &other)? } else { Vec::new() };
     let planned = store.merge(&other, None, &relocate, false)?;
     if dry_run {
-        return tell(file, &planned, 0, true, global);
+        return tell(file, &planned, 0, &missing(reports), true, global);
     }
     // Weights are fetched before the rows say that they are there; then moving them is a matter of names.
     let wanted = |run: &MergedRun| -> Vec<PathBuf> {
@@ -181,10 +183,54 @@ fn take(store: &Store, file: &Path, is_bundle: bool, dry_run: bool, global: &Glo
             moved_files += 1;
         }
     }
-    tell(file, &merged, moved_files, false, global)
+    // A report that is here is about more than the bundle's, or is made anew from what is here now.
+    let mut restored = Vec::new();
+    for (from, to) in missing(reports) {
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        copy_folder(&from, &to).with_context(|| format!("cannot write {}", to.display()))?;
+        restored.push((from, to));
+    }
+    tell(file, &merged, moved_files, &restored, false, global)
 }
 
-fn tell(file: &Path, merged: &store::Merged, files: usize, dry_run: bool, global: &Global) -> anyhow::Result<()> {
+/// The reports in an unpacked bundle, each with its place here.
+fn reports(unpacked: &Path, bundled: &Store) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let names = bundled.experiments()?.into_iter().map(|experiment| folder(&[experiment.name]));
+    let places = names.map(|name| Path::new(REPORTS).join(name));
+    Ok(places.map(|place| (unpacked.join(&place), place)).filter(|(from, _)| from.is_dir()).collect())
+}
+
+/// Those whose place is free.
+fn missing(reports: Vec<(PathBuf, PathBuf)>) -> Vec<(PathBuf, PathBuf)> {
+    reports.into_iter().filter(|(_, to)| !to.exists()).collect()
+}
+
+/// Copies a folder of files and folders, the page last of all: where it is, all is.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    let mut entries: Vec<_> = std::fs::read_dir(from)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(|entry| (entry.path().extension().is_some_and(|ending| ending == "html"), entry.file_name()));
+    for entry in entries {
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &place)?;
+        } else {
+            std::fs::copy(entry.path(), place)?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(
+    file: &Path,
+    merged: &store::Merged,
+    files: usize,
+    reports: &[(PathBuf, PathBuf)],
+    dry_run: bool,
+    global: &Global,
+) -> anyhow::Result<()> {
     let new = merged.experiments.iter().filter(|(_, new)| *new).count();
     output::line(&format!(
         "{}: {}{new} new experiments of {}, {} new trials, {} new runs, {} further than here, {} here already, {files} files of weights",
@@ -196,6 +242,9 @@ fn tell(file: &Path, merged: &store::Merged, files: usize, dry_run: bool, global
         merged.count(Fate::Further),
         merged.count(Fate::Known),
     ))?;
+    for (_, place) in reports {
+        output::line(&format!("report: {}", place.join("report.html").display()))?;
+    }
     let running = merged.count(Fate::Running);
     if running > 0 && !global.quiet {
         eprintln!("{running} runs are running and were left out: merge again when they are done");
@@ -203,7 +252,7 @@ fn tell(file: &Path, merged: &store::Merged, files: usize, dry_run: bool, global
     Ok(())
 }
 
-/// Unpacks the database and the runs' files; an archive that says otherwise gets nothing to write anywhere else.
+/// Unpacks the database, the runs' files and the reports; an archive that says otherwise gets nothing to write anywhere else.
 fn unpack(file: &Path, into: &Path) -> anyhow::Result<()> {
     let said = || format!("{}: not a bundle, or damaged", file.display());
     let mut archive = tar::Archive::new(GzDecoder::new(File::open(file).with_context(said)?));
@@ -214,7 +263,7 @@ fn unpack(file: &Path, into: &Path) -> anyhow::Result<()> {
         let path = entry.path().with_context(said)?.into_owned();
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
         is_bundle |= path == Path::new(MANIFEST);
-        let wanted = path == Path::new(DATABASE) || path.starts_with(&runs);
+        let wanted = path == Path::new(DATABASE) || path.starts_with(&runs) || path.starts_with(REPORTS);
         if plain && wanted && entry.header().entry_type().is_file() {
             entry.unpack_in(into).with_context(said)?;
         }

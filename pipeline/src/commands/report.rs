@@ -14,6 +14,9 @@ use store::Store;
 
 use crate::{cli::Global, data, exit::Exit, output, trained::Run};
 
+/// The folder that reports go to where no other is named.
+pub const REPORTS: &str = "reports";
+
 /// Writes the report of some experiments.
 pub fn run(experiments: &[String], out: Option<&Path>, global: &Global) -> anyhow::Result<Exit> {
     write(experiments, out, global)?;
@@ -23,7 +26,7 @@ pub fn run(experiments: &[String], out: Option<&Path>, global: &Global) -> anyho
 /// Writes the report and prints the comparison and where the pages are.
 pub fn write(experiments: &[String], out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     let store = Store::open_read_only(&global.db)?;
-    let out = out.map_or_else(|| PathBuf::from("reports").join(folder(experiments)), Path::to_path_buf);
+    let out = out.map_or_else(|| PathBuf::from(REPORTS).join(folder(experiments)), Path::to_path_buf);
     let written = make(&store, experiments, &out, global)?;
     output::line(&format!("{}\n\nreport: {}", written.summary.trim_end(), written.html.display()))
 }
