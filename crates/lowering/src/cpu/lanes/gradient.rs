@@ -214,6 +214,8 @@ impl Product<'_> {
                 acc[m][1] = fma(simd, a, b1, acc[m][1]);
             }
         }
+        // An array addressed by a variable does not stay in registers while it is summed up: store a copy.
+        let acc = std::hint::black_box(acc);
         let width = span.min(self.width - column);
         for m in 0..M.min(self.rows - row) {
             let out = &mut self.out[(row + m) * self.width + column..][..width];
