@@ -33,7 +33,7 @@ pub fn importance(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         legend.insert(1, ("share of being among the best tenth (PED-ANOVA)".to_owned(), best));
     }
     let mut caption = "How much of the differences in validation accuracy between all finished runs each key explains by itself (main \
-                       effect). The dark stroke is what shuffled values reach in 95 of 100 cases: a bar that ends left of it says \
+                       effect). The stroke is what shuffled values reach in 95 of 100 cases: a bar that ends left of it says \
                        nothing."
         .to_owned();
     if with_best {
