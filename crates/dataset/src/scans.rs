@@ -13,6 +13,8 @@ pub(crate) fn are_complete(bytes: &[u8]) -> bool {
         };
         let Some(segment) = bytes.get(at + 4..at + 2 + length) else { break };
         match marker {
+            // Sequential: one scan of each component, in full.
+            0xc0 | 0xc1 => return true,
             0xc2 => {
                 let components = segment.get(6..).unwrap_or_default().as_chunks::<3>().0;
                 missing = components.iter().map(|component| (component[0], [u8::MAX; 64])).collect();

@@ -2,7 +2,7 @@
 //!
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
 //! values live, `program` runs the kernels and `team` shares their tasks out to threads. `vector` chooses the instructions,
-//! `matrix` multiplies. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides; networks of few
+//! `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides; networks of few
 //! channels are lowered as a whole by `lanes`.
 
 mod activation;

@@ -95,13 +95,10 @@ fn of_eight(simd: pulp::x86::V3, square: &mut Square) {
             }
             for n in 0..4 {
                 let (a, b) = (fours[n], fours[4 + n]);
-                let to = |row: usize| (across + row, down / 8);
-                for (row, values) in
-                    [(n, f._mm256_permute2f128_ps::<0x20>(a, b)), (4 + n, f._mm256_permute2f128_ps::<0x31>(a, b))]
-                {
-                    let (row, half) = to(row);
-                    square[row].as_chunks_mut::<8>().0[half] = pulp::cast(values);
-                }
+                let mut put =
+                    |row: usize, values| square[across + row].as_chunks_mut::<8>().0[down / 8] = pulp::cast(values);
+                put(n, f._mm256_permute2f128_ps::<0x20>(a, b));
+                put(4 + n, f._mm256_permute2f128_ps::<0x31>(a, b));
             }
         }
     }
