@@ -437,6 +437,9 @@ pub struct Bench {
     /// Threads [default: one per core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Arithmetic of the products of convolutions and linear layers
+    #[arg(long, value_enum, default_value_t = BenchPrecision::F32)]
+    pub precision: BenchPrecision,
     /// Forward only, as in evaluation
     #[arg(long)]
     pub forward: bool,
@@ -461,6 +464,15 @@ pub enum BenchDevice {
     Cpu,
     /// An NVIDIA GPU
     Cuda,
+}
+
+/// Arithmetic of products, as `train.precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchPrecision {
+    /// 32-bit floating point
+    F32,
+    /// Operands rounded to bfloat16, sums in 32 bits
+    Bf16,
 }
 
 /// A network by name.

@@ -1,15 +1,25 @@
 //! Time of each kernel of a training step, against the processor's multiply-add peak.
 //!
-//! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH] [avx2|portable]`
+//! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH] [avx2|portable] [bf16]`
 
 use std::time::Instant;
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cpu::{CpuCompiler, Level, Workspace, fma_peak, program, set_level};
+use lowering::{
+    Precision,
+    cpu::{CpuCompiler, Level, Workspace, fma_peak, program, set_level},
+};
 use plan::{Architecture, Model, Optimizer, Train};
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let precision = match words.iter().position(|word| word == "bf16") {
+        Some(at) => {
+            words.remove(at);
+            Precision::Bf16
+        }
+        None => Precision::F32,
+    };
     let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
     let level = match words.get(5).map(String::as_str) {
         Some("avx2") => set_level(Level::Avx2),
@@ -35,7 +45,7 @@ fn main() {
         values.iter_mut().enumerate().for_each(|(i, v)| *v = ((i * 7919 % 201) as f32 - 100.0) * 1e-3);
     }
     let (mut graph, batch) = variables.training_graph(batch_size, &train);
-    graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+    graph.compile((Autograd, CpuCompiler::new(&workspace).with_precision(precision)), ());
     variables.set_hyper(&train, 1e-4, 1);
     batch.images.write().iter_mut().enumerate().for_each(|(i, v)| *v = ((i * 31 % 255) as f32 - 127.0) / 127.0);
     batch.targets.write().iter_mut().step_by(classes).for_each(|v| *v = 1.0);

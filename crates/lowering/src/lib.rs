@@ -10,4 +10,7 @@ pub mod cpu;
 pub mod cuda;
 mod fusion;
 mod memory;
+mod precision;
 mod schedule;
+
+pub use precision::Precision;

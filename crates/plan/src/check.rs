@@ -1,8 +1,8 @@
 //! Ranges of the settings, and which of them go together.
 
 use crate::{
-    Architecture, Augment, Color, Dataset, Layout, Model, Normalization, Optimizer, Settings, Source, Stem, Train,
-    schedule::Curve,
+    Architecture, Augment, Color, Dataset, Device, Layout, Model, Normalization, Optimizer, Precision, Settings,
+    Source, Stem, Train, schedule::Curve,
 };
 
 /// What is wrong with a setting: the key path and what would be right.
@@ -158,6 +158,9 @@ fn train(train: &Train) -> Result<(), Violation> {
         "train.initial_weights",
         || "must be the path of a safetensors file, got an empty one".to_owned(),
     )?;
+    Violation::unless(train.precision == Precision::F32 || train.device == Device::Cpu, "train.precision", || {
+        "\"bf16\" is computed on the processor only; set train.device = \"cpu\" or train.precision = \"f32\"".to_owned()
+    })?;
     train.schedule.validate()
 }
 

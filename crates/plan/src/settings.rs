@@ -298,6 +298,9 @@ pub enum Precision {
     /// 32-bit floating point throughout.
     #[default]
     F32,
+    /// Operands of the products of convolutions and linear layers are rounded to bfloat16 where that is faster than 32 bits; their sums, the
+    /// weights and all that is stored stay in 32 bits.
+    Bf16,
 }
 
 /// Where training steps run.

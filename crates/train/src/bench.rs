@@ -13,7 +13,7 @@ use lowering::{
 use luminal::prelude::Graph;
 use plan::Settings;
 
-use crate::{Device, TrainError, initialize};
+use crate::{Device, TrainError, engine::precision, initialize};
 
 /// Time of one kind of kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,7 +122,8 @@ pub fn measure(
         Device::Cpu => {
             let workspace = Workspace::new(threads);
             let peak = fma_peak(&mut workspace.borrow_mut()) / 1e9;
-            graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+            let compiler = CpuCompiler::new(&workspace).with_precision(precision(&settings.train));
+            graph.compile((Autograd, compiler), ());
             (Step::Cpu(graph), Some(peak))
         }
         Device::Cuda(device) => {

@@ -8,7 +8,7 @@ use plan::Train;
 
 use crate::{TrainError, memory};
 
-pub use lowering::cuda::Finding;
+pub use lowering::{cpu::multiplies_bf16, cuda::Finding};
 
 /// Where a step runs.
 #[derive(Clone, Debug, Default)]

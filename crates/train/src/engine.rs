@@ -13,6 +13,7 @@ use graph::{
     step::{Batch, Variables},
 };
 use lowering::{
+    Precision,
     cpu::{CpuCompiler, Workspace, memory_plan},
     cuda::{self, CudaCompiler, Session},
 };
@@ -69,6 +70,14 @@ impl Memory {
     }
 }
 
+/// The lowering's name of a precision.
+pub(crate) fn precision(train: &Train) -> Precision {
+    match train.precision {
+        plan::Precision::F32 => Precision::F32,
+        plan::Precision::Bf16 => Precision::Bf16,
+    }
+}
+
 /// Plans the memory of training `network` without allocating any of it. `train.batch_size` and
 /// `train.evaluation_batch_size` are taken as they are.
 pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
@@ -76,7 +85,8 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
     let (mut step, batch) = variables.training_graph(train.batch_size, train);
     step.compile(Autograd, ());
     let (evaluation, evaluated) = variables.evaluation_graph(train.evaluation_batch_size);
-    let plans = [memory_plan(&step, threads), memory_plan(&evaluation, threads)];
+    let precision = precision(train);
+    let plans = [memory_plan(&step, precision, threads), memory_plan(&evaluation, precision, threads)];
     let largest = |bytes: fn(&lowering::cpu::MemoryPlan) -> usize| plans.iter().map(bytes).max().unwrap_or(0);
     let elements = |states: &[&State]| states.iter().map(|state| state.elements()).sum::<usize>();
     Memory {
@@ -114,7 +124,10 @@ impl Engine {
     fn compile(&self, graph: &mut Graph) {
         match &self.session {
             Some(session) => graph.compile((Autograd, CudaCompiler::new(session)), ()),
-            None => graph.compile((Autograd, CpuCompiler::new(&self.workspace)), ()),
+            None => {
+                let compiler = CpuCompiler::new(&self.workspace).with_precision(precision(&self.train));
+                graph.compile((Autograd, compiler), ());
+            }
         }
     }
 

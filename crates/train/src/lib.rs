@@ -20,7 +20,7 @@ mod weights;
 
 pub use assessment::{Assessment, ClassScores, Confusion};
 pub use checkpoint::{CHECKPOINT, Progress};
-pub use device::{Device, Finding};
+pub use device::{Device, Finding, multiplies_bf16};
 pub use engine::{Engine, Memory, Views, memory};
 pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
 pub use initial::{check_initial_weights, note_initial_weights};

@@ -5,7 +5,7 @@ use anyhow::Context;
 use report::Cell;
 
 use crate::{
-    cli::{self, BenchDevice, Network},
+    cli::{self, BenchDevice, BenchPrecision, Network},
     exit::Exit,
     output::{integer, rows, text},
     provenance,
@@ -20,6 +20,15 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let mut overrides = vec![format!("model.architecture={name}"), format!("train.batch_size={}", bench.batch)];
     let color = if input[0] == 3 { "rgb" } else { "gray" };
     overrides.extend([format!("dataset.image_size={}", input[1]), format!("dataset.color={color}")]);
+    let precision = match bench.precision {
+        BenchPrecision::F32 => "f32",
+        BenchPrecision::Bf16 => "bf16",
+    };
+    let device = match bench.device {
+        BenchDevice::Cpu => "cpu",
+        BenchDevice::Cuda => "cuda",
+    };
+    overrides.extend([format!("train.precision={precision}"), format!("train.device={device}")]);
     overrides.extend(bench.overrides.iter().cloned());
     let experiment = Experiment::parse("", "bench", &overrides)?;
     let settings = experiment.trials().into_iter().next().context("the overrides describe no trial")?.settings;
@@ -29,11 +38,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let network = graph::Network::new(&settings.model, [channels, side, side], classes)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = bench.threads.map_or(cores, usize::from);
-    let device = ::train::Device::resolve(match bench.device {
-        BenchDevice::Cpu => ::plan::Device::Cpu,
-        BenchDevice::Cuda => ::plan::Device::Cuda,
-    })
-    .context("--device")?;
+    let device = ::train::Device::resolve(settings.train.device).context("--device")?;
     let measured = ::train::bench::measure(&network, &settings, &device, threads, bench.forward, bench.steps)?;
     let batch = settings.train.batch_size as f64;
     let flop = network.training_flop(!bench.forward) as f64 * batch;
@@ -45,6 +50,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         "batch",
         "device",
         "threads",
+        "precision",
         "mode",
         "images_per_second",
         "step_time_ms",
@@ -60,6 +66,10 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         integer(settings.train.batch_size),
         text(device.description()),
         integer(threads),
+        text(match settings.train.precision {
+            ::plan::Precision::F32 => "f32",
+            ::plan::Precision::Bf16 => "bf16",
+        }),
         text(if bench.forward { "forward" } else { "training" }),
         Cell::Real(round(batch / step_s, 1)),
         Cell::Real(round(step_s * 1e3, 3)),

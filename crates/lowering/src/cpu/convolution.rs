@@ -16,6 +16,7 @@ use super::{
     simd,
     winograd::{self, Correlation},
 };
+use crate::Precision;
 
 /// Least columns of a matrix product, if the batch has as many.
 const WIDTH: usize = 256;
@@ -105,7 +106,7 @@ impl Extents {
     }
 
     /// The correlation that minimal filtering serves better, if it does.
-    fn winograd(&self) -> Option<Correlation> {
+    fn winograd(&self, precision: Precision) -> Option<Correlation> {
         let c = Correlation {
             images: self.images,
             groups: self.groups,
@@ -118,6 +119,7 @@ impl Extents {
             padding: self.padding,
             kernel: self.kh,
             sheet: 1,
+            precision: winograd::precision(precision, self.kh),
         };
         winograd::serves(&c, self.stride, [self.kh, self.kw]).then(|| c.in_sheets())
     }
@@ -184,7 +186,7 @@ pub(super) fn forward(
     if e.is_linear() {
         return linear::forward(plan, e.images, e.input(), e.o, x, y, epilogue);
     }
-    if let Some(c) = e.winograd() {
+    if let Some(c) = e.winograd(plan.precision) {
         return winograd::forward(plan, c, x, y, epilogue);
     }
     direct::forward(plan, e, x, y, epilogue);
@@ -249,7 +251,7 @@ pub(super) fn input_grad(
     if e.is_linear() {
         return linear::input_grad(plan, e.images, &shapes[0], x, dx, epilogue);
     }
-    if let Some(c) = e.winograd() {
+    if let Some(c) = e.winograd(plan.precision) {
         return winograd::input_grad(plan, c, x, dx, epilogue);
     }
     let touches: Vec<Slot> = x.iter().copied().chain([dx]).chain(epilogue.slots()).collect();
@@ -269,7 +271,7 @@ pub(super) fn weight_grad(
     if e.is_linear() {
         return linear::weight_grad(plan, e.images, w_shape, x, dw);
     }
-    if let Some(c) = e.winograd() {
+    if let Some(c) = e.winograd(plan.precision) {
         return winograd::weight_grad(plan, c, x, dw);
     }
     direct::weight_grad(plan, e, x, dw);

@@ -5,18 +5,19 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use super::{
     Plan,
+    arithmetic::{self, Arithmetic, Compute, join_halves, join_line, join_neighbours, join_row},
     convolution::Extents,
     fusion::Epilogue,
     matrix::{Matrix, Sums, Target, Tile, pack_panel, row_tiles, with_tile},
     memory::{Memory, Slot},
     movement::{self, chunk},
     program::{Kernel, Work},
-    vector::{self, fma},
 };
+use crate::Precision;
 
 /// Most taps of a panel: more are taken in equal parts.
 const DEPTH: usize = 400;
@@ -89,6 +90,7 @@ impl Phases {
 
 struct Forward {
     e: Extents,
+    precision: Precision,
     x: Slot,
     w: Slot,
     b: Slot,
@@ -100,10 +102,14 @@ impl Forward {
     fn depth(&self) -> usize {
         self.e.window().div_ceil(self.e.window().div_ceil(DEPTH))
     }
-    /// Phases, a panel, and a tile that reaches beyond the outputs.
-    fn room(&self) -> [usize; 3] {
-        let width = Tile::new().columns;
-        [Phases::new(self.e).values(), width * self.depth() + SLACK, width * self.e.o / self.e.groups]
+    /// Phases, a panel, weights of a panel's depth as words, and a tile that reaches beyond the outputs.
+    fn room(&self) -> [usize; 4] {
+        let (width, outputs) = (Tile::new().columns, self.e.o / self.e.groups);
+        let words = match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => outputs * self.depth().div_ceil(2),
+        };
+        [Phases::new(self.e).values(), width * self.depth() + SLACK, words, width * outputs]
     }
 }
 
@@ -122,14 +128,16 @@ impl Kernel for Forward {
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let e = &self.e;
-        let [phases, panel, _] = self.room();
+        let [phases, panel, words, _] = self.room();
         let (phases, room) = scratch.split_at_mut(phases);
-        let (panel, edge) = room.split_at_mut(panel);
+        let (panel, room) = room.split_at_mut(panel);
+        let (words, edge) = room.split_at_mut(words);
         Phases::new(*e).fill(&memory.read(self.x)[task * e.input()..][..e.input()], phases);
         let range = task * e.output()..(task + 1) * e.output();
         let y = memory.write(self.y, range.clone());
         let (w, biases) = (memory.read(self.w), memory.read(self.b));
-        vector::run(ForwardTask { kernel: self, phases, w, panel, edge, y: &mut *y });
+        let task = ForwardTask { kernel: self, phases, w, panel, words, edge, y: &mut *y };
+        arithmetic::run(self.precision, task);
         for (plane, &bias) in y.chunks_exact_mut(e.pixels()).zip(biases) {
             plane.iter_mut().for_each(|v| *v += bias);
         }
@@ -142,20 +150,21 @@ struct ForwardTask<'a> {
     phases: &'a [f32],
     w: &'a [f32],
     panel: &'a mut [f32],
+    words: &'a mut [f32],
     edge: &'a mut [f32],
     y: &'a mut [f32],
 }
 
-impl WithSimd for ForwardTask<'_> {
+impl Compute for ForwardTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, forward_tiles(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, forward_tiles(self));
     }
 }
 
 #[inline(always)]
-fn forward_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: ForwardTask) {
+fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, arithmetic: A, t: ForwardTask) {
     let e = &t.kernel.e;
     let phases = Phases::new(*e);
     let width = N * S::F32_LANES;
@@ -165,6 +174,15 @@ fn forward_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: ForwardTas
         let y = &mut t.y[group * outputs * pixels..][..outputs * pixels];
         for start in (0..window).step_by(t.kernel.depth()) {
             let depth = t.kernel.depth().min(window - start);
+            let steps = A::steps(depth);
+            let left = if A::STEP == 1 {
+                (&w[start..], window)
+            } else {
+                for (row, words) in w.chunks_exact(window).zip(t.words.chunks_exact_mut(steps)) {
+                    join_row(simd, arithmetic, &row[start..start + depth], words);
+                }
+                (&*t.words, steps)
+            };
             for first in (0..pixels).step_by(width) {
                 let count = width.min(pixels - first);
                 match S::F32_LANES {
@@ -172,15 +190,16 @@ fn forward_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: ForwardTas
                     8 => pack::<16>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
                     _ => pack::<8>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
                 }
-                let panel = &t.panel[..depth * width];
+                join_halves::<S, A, N>(simd, arithmetic, &mut t.panel[..depth * width]);
+                let panel = &t.panel[..steps * width];
                 let accumulate = start > 0;
                 if count == width {
                     let to = Target { values: &mut y[first..], stride: pixels, accumulate };
-                    row_tiles::<S, M, N>(simd, (&w[start..], window), outputs, panel, to);
+                    row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
                     continue;
                 }
                 let to = Target { values: &mut *t.edge, stride: width, accumulate: false };
-                row_tiles::<S, M, N>(simd, (&w[start..], window), outputs, panel, to);
+                row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
                 for (row, sums) in t.edge.chunks_exact(width).enumerate().take(outputs) {
                     for (to, &sum) in y[row * pixels + first..][..count].iter_mut().zip(sums) {
                         *to = if accumulate { *to + sum } else { sum };
@@ -219,13 +238,14 @@ fn pack<const L: usize>(
 /// x = [x, w, b].
 pub(super) fn forward(plan: &mut Plan, e: Extents, x: &[Slot], y: Slot, epilogue: Epilogue) {
     let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
-    plan.push(Forward { e, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
+    plan.push(Forward { e, precision: plan.precision, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
 }
 
 /// Weight gradients of a fixed part of the batch, one line of outputs after the other: taps of the window are rows, output
 /// channels columns.
 struct WeightGrad {
     e: Extents,
+    precision: Precision,
     x: Slot,
     dy: Slot,
     partial: Slot,
@@ -269,7 +289,8 @@ impl Kernel for WeightGrad {
         for image in chunk(part, e.images.div_ceil(self.parts), e.images) {
             Phases::new(*e).fill(&memory.read(self.x)[image * e.input()..][..e.input()], phases);
             let dy = &memory.read(self.dy)[image * e.output() + group * outputs * e.pixels()..][..outputs * e.pixels()];
-            vector::run(WeightGradTask { e, group, phases: &*phases, dy, panels: &mut *panels, sums: &mut *sums });
+            let task = WeightGradTask { e, group, phases: &mut *phases, dy, panels: &mut *panels, sums: &mut *sums };
+            arithmetic::run(self.precision, task);
         }
         let columns = outputs.next_multiple_of(Tile::new().columns);
         let size = outputs * e.window();
@@ -286,32 +307,39 @@ impl Kernel for WeightGrad {
 struct WeightGradTask<'a> {
     e: &'a Extents,
     group: usize,
-    phases: &'a [f32],
+    phases: &'a mut [f32],
     dy: &'a [f32],
     panels: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
-impl WithSimd for WeightGradTask<'_> {
+impl Compute for WeightGradTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, weight_grad_tiles(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, weight_grad_tiles(self));
     }
 }
 
 #[inline(always)]
-fn weight_grad_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: WeightGradTask) {
+fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
+    simd: S,
+    arithmetic: A,
+    t: WeightGradTask,
+) {
     let e = t.e;
     let phases = Phases::new(*e);
     let width = N * S::F32_LANES;
     let outputs = e.o / e.groups;
     let columns = outputs.next_multiple_of(width);
+    let steps = A::steps(e.ow);
+    join_line(simd, arithmetic, t.phases);
     for oy in 0..e.oh {
         // Output gradients of the line: [pixels, channels], a panel of channels at a time.
         let dy = Matrix::columns(&t.dy[oy * e.ow..], e.pixels());
         for (p, panel) in t.panels.chunks_exact_mut(e.ow * width).enumerate() {
             pack_panel::<S>(panel, dy, p * width, outputs, 0..e.ow);
+            join_neighbours::<S, A, N>(simd, arithmetic, panel);
         }
         let mut starts = phases.taps(t.group);
         for tap in (0..e.window()).step_by(M) {
@@ -322,13 +350,13 @@ fn weight_grad_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: Weight
                 *row = &t.phases[start + oy * phases.line()..][..e.ow];
             }
             for (p, panel) in t.panels.chunks_exact(e.ow * width).enumerate() {
-                let right = S::as_simd_f32s(panel).0.as_chunks::<N>().0;
+                let right = S::as_simd_f32s(&panel[..steps * width]).0.as_chunks::<N>().0;
                 let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
                 for (k, right) in right.iter().enumerate() {
                     for i in 0..M {
-                        let value = simd.splat_f32s(rows[i][k]);
+                        let value = simd.splat_f32s(rows[i][A::STEP * k]);
                         for n in 0..N {
-                            sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+                            sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
                         }
                     }
                 }
@@ -353,11 +381,11 @@ fn parts(e: &Extents) -> usize {
 
 /// x = [x, dy].
 pub(super) fn weight_grad(plan: &mut Plan, e: Extents, x: &[Slot], dw: Slot) {
-    let parts = parts(&e);
+    let (parts, precision) = (parts(&e), plan.precision);
     if parts == 1 {
-        return plan.push(WeightGrad { e, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
+        return plan.push(WeightGrad { e, precision, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
     }
     let partial = plan.temporary(parts * e.weights());
-    plan.push(WeightGrad { e, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
+    plan.push(WeightGrad { e, precision, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
     movement::reduce(plan, partial, parts, dw, e.weights());
 }

@@ -2,54 +2,64 @@
 //! the step of SGD or Adam is taken while a gradient is still in cache.
 
 use graph::operators::Rule;
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use super::{
     Plan,
+    arithmetic::{self, Arithmetic, Compute, join_halves, join_row},
     fusion::Epilogue,
     matrix::{Matrix, Target, Tile, block_depth, pack_panel, row_tiles, with_tile},
     memory::{Memory, Slot},
     movement::chunk,
     program::{Kernel, Work},
-    update, vector,
+    update,
 };
+use crate::Precision;
 
 /// Outputs of a task: a multiple of the rows of every register tile.
 const OUTPUTS: usize = 48;
 /// Inputs that a task of a gradient takes at a time.
 const INPUTS: usize = 256;
 
-/// x [rows, inputs] as panels [panels, inputs, columns of a panel], rows across.
+/// x [rows, inputs] as panels [panels, inputs, columns of a panel], rows across, or as panels of words of each block of inputs.
 struct Panels {
+    precision: Precision,
     x: Slot,
     y: Slot,
     rows: usize,
     inputs: usize,
 }
 
-/// Inputs that a task packs.
-const PACKED: usize = 512;
+impl Panels {
+    /// Values or words of a panel's column.
+    fn words(precision: Precision, inputs: usize) -> usize {
+        let block = block_depth(inputs);
+        let words = |depth: usize| depth.div_ceil(precision.step());
+        inputs / block * words(block) + words(inputs % block)
+    }
+}
 
 impl Kernel for Panels {
     fn name(&self) -> &'static str {
         "linear inputs"
     }
     fn tasks(&self) -> usize {
-        self.rows.div_ceil(Tile::new().columns) * self.inputs.div_ceil(PACKED)
+        self.rows.div_ceil(Tile::new().columns) * self.inputs.div_ceil(block_depth(self.inputs))
     }
-    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let width = Tile::new().columns;
-        let parts = self.inputs.div_ceil(PACKED);
-        let (panel, inputs) = (task / parts, chunk(task % parts, PACKED, self.inputs));
-        let from = (panel * self.inputs + inputs.start) * width;
-        let to = memory.write(self.y, from..from + inputs.len() * width);
-        vector::run(Pack {
-            x: Matrix::columns(memory.read(self.x), self.inputs),
-            from: panel * width,
-            rows: self.rows,
-            depth: inputs,
-            to,
-        });
+    fn scratch(&self) -> usize {
+        block_depth(self.inputs) * Tile::new().columns
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let (width, block) = (Tile::new().columns, block_depth(self.inputs));
+        let parts = self.inputs.div_ceil(block);
+        let (panel, part) = (task / parts, task % parts);
+        let depth = chunk(part, block, self.inputs);
+        let step = self.precision.step();
+        let from = panel * Self::words(self.precision, self.inputs) + part * block.div_ceil(step);
+        let to = memory.write(self.y, from * width..(from + depth.len().div_ceil(step)) * width);
+        let x = Matrix::columns(memory.read(self.x), self.inputs);
+        let room = &mut scratch[..depth.len() * width];
+        arithmetic::run(self.precision, Pack { x, from: panel * width, rows: self.rows, depth, room, to });
     }
 }
 
@@ -58,19 +68,23 @@ struct Pack<'a> {
     from: usize,
     rows: usize,
     depth: std::ops::Range<usize>,
+    room: &'a mut [f32],
     to: &'a mut [f32],
 }
 
-impl WithSimd for Pack<'_> {
+impl Compute for Pack<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        pack_panel::<S>(self.to, self.x, self.from, self.rows, self.depth);
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        pack_panel::<S>(self.room, self.x, self.from, self.rows, self.depth);
+        join_halves::<S, A, 2>(simd, arithmetic, self.room);
+        self.to.copy_from_slice(&self.room[..self.to.len()]);
     }
 }
 
 /// y [rows, outputs] = x wᵀ + b, some outputs a task.
 struct Forward {
+    precision: Precision,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -85,6 +99,13 @@ impl Forward {
     fn width(&self) -> usize {
         self.rows.next_multiple_of(Tile::new().columns)
     }
+    /// Words of a block of a task's weights.
+    fn words(&self) -> usize {
+        match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => OUTPUTS * block_depth(self.inputs).div_ceil(2),
+        }
+    }
 }
 
 impl Kernel for Forward {
@@ -98,19 +119,22 @@ impl Kernel for Forward {
         self.outputs.div_ceil(OUTPUTS)
     }
     fn scratch(&self) -> usize {
-        OUTPUTS * (self.width() + 1)
+        OUTPUTS * (self.width() + 1) + self.words()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let outputs = chunk(task, OUTPUTS, self.outputs);
-        let (sums, line) = scratch.split_at_mut(OUTPUTS * self.width());
-        vector::run(ForwardTask {
+        let (sums, room) = scratch.split_at_mut(OUTPUTS * self.width());
+        let (words, line) = room.split_at_mut(self.words());
+        let task = ForwardTask {
             inputs: self.inputs,
+            words,
             rows: outputs.len(),
             w: &memory.read(self.w)[outputs.start * self.inputs..outputs.end * self.inputs],
             panels: memory.read(self.panels),
             sums: &mut *sums,
             stride: self.width(),
-        });
+        };
+        arithmetic::run(self.precision, task);
         let bias = &memory.read(self.b)[outputs.clone()];
         let line = &mut line[..outputs.len()];
         for row in 0..self.rows {
@@ -126,6 +150,7 @@ impl Kernel for Forward {
 
 struct ForwardTask<'a> {
     inputs: usize,
+    words: &'a mut [f32],
     rows: usize,
     w: &'a [f32],
     panels: &'a [f32],
@@ -134,25 +159,37 @@ struct ForwardTask<'a> {
     stride: usize,
 }
 
-impl WithSimd for ForwardTask<'_> {
+impl Compute for ForwardTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, forward_tiles(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, forward_tiles(self));
     }
 }
 
 #[inline(always)]
-fn forward_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: ForwardTask) {
+fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, arithmetic: A, t: ForwardTask) {
     let width = N * S::F32_LANES;
     let block = block_depth(t.inputs);
+    let mut done = 0;
+    let panels = t.stride / width;
     for start in (0..t.inputs).step_by(block) {
         let depth = block.min(t.inputs - start);
-        for (p, panel) in t.panels.chunks_exact(t.inputs * width).enumerate() {
-            let panel = &panel[start * width..][..depth * width];
+        let steps = A::steps(depth);
+        let left = if A::STEP == 1 {
+            (&t.w[start..], t.inputs)
+        } else {
+            for (row, words) in t.w.chunks_exact(t.inputs).zip(t.words.chunks_exact_mut(steps)) {
+                join_row(simd, arithmetic, &row[start..start + depth], words);
+            }
+            (&*t.words, steps)
+        };
+        for (p, panel) in t.panels.chunks_exact(t.panels.len() / panels).enumerate() {
+            let panel = &panel[done * width..][..steps * width];
             let to = Target { values: &mut t.sums[p * width..], stride: t.stride, accumulate: start > 0 };
-            row_tiles::<S, M, N>(simd, (&t.w[start..], t.inputs), t.rows, panel, to);
+            row_tiles::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, to);
         }
+        done += steps;
     }
 }
 
@@ -166,14 +203,16 @@ pub(super) fn forward(
     y: Slot,
     epilogue: Epilogue,
 ) {
-    let panels = plan.temporary(rows.next_multiple_of(Tile::new().columns) * inputs);
-    plan.push(Panels { x: x[0], y: panels, rows, inputs }, &[x[0], panels]);
+    let precision = plan.precision;
+    let panels = plan.temporary(rows.next_multiple_of(Tile::new().columns) * Panels::words(precision, inputs));
+    plan.push(Panels { precision, x: x[0], y: panels, rows, inputs }, &[x[0], panels]);
     let touches: Vec<Slot> = [panels, x[1], x[2], y].into_iter().chain(epilogue.slots()).collect();
-    plan.push(Forward { rows, inputs, outputs, panels, w: x[1], b: x[2], y, epilogue }, &touches);
+    plan.push(Forward { precision, rows, inputs, outputs, panels, w: x[1], b: x[2], y, epilogue }, &touches);
 }
 
 /// dx [rows, inputs] = dy w, some inputs a task.
 struct InputGrad {
+    precision: Precision,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -186,6 +225,13 @@ struct InputGrad {
 impl InputGrad {
     fn depth(&self) -> usize {
         block_depth(self.outputs)
+    }
+    /// Words of a block of a row of output gradients.
+    fn words(&self) -> usize {
+        match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => self.depth().div_ceil(2),
+        }
     }
 }
 
@@ -200,18 +246,20 @@ impl Kernel for InputGrad {
         self.inputs.div_ceil(INPUTS)
     }
     fn scratch(&self) -> usize {
-        INPUTS * (self.depth() + self.rows)
+        INPUTS * (self.depth() + self.rows) + self.rows * self.words()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let inputs = chunk(task, INPUTS, self.inputs);
-        let (panels, sums) = scratch.split_at_mut(INPUTS * self.depth());
-        let sums = &mut sums[..INPUTS * self.rows];
+        let (panels, room) = scratch.split_at_mut(INPUTS * self.depth());
+        let (sums, words) = room.split_at_mut(INPUTS * self.rows);
+        let words = &mut words[..self.rows * self.words()];
         let dy = (memory.read(self.dy), self.outputs);
         let w = Matrix::rows(memory.read(self.w), self.inputs);
         for start in (0..self.outputs).step_by(self.depth()) {
             let depth = start..(start + self.depth()).min(self.outputs);
-            vector::run(Columns {
+            let columns = Columns {
                 left: (&dy.0[start..], dy.1),
+                words: &mut *words,
                 rows: self.rows,
                 right: w,
                 depth,
@@ -219,7 +267,8 @@ impl Kernel for InputGrad {
                 panels: &mut *panels,
                 sums: &mut *sums,
                 accumulate: start > 0,
-            });
+            };
+            arithmetic::run(self.precision, columns);
         }
         for (row, sums) in sums.chunks_exact_mut(INPUTS).enumerate() {
             let (from, sums) = (row * self.inputs + inputs.start, &mut sums[..inputs.len()]);
@@ -233,6 +282,8 @@ impl Kernel for InputGrad {
 /// a time, because its rows lie far apart.
 struct Columns<'a> {
     left: (&'a [f32], usize),
+    /// Room for words of `left`.
+    words: &'a mut [f32],
     rows: usize,
     right: Matrix<'a>,
     depth: std::ops::Range<usize>,
@@ -242,33 +293,56 @@ struct Columns<'a> {
     accumulate: bool,
 }
 
-impl WithSimd for Columns<'_> {
+impl Compute for Columns<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, column_tiles(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, column_tiles(self));
     }
 }
 
 #[inline(always)]
-fn column_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: Columns) {
+fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, arithmetic: A, t: Columns) {
     let width = N * S::F32_LANES;
     let depth = t.depth.len();
-    for (k, row) in t.depth.enumerate() {
-        let row = &t.right.values[row * t.right.row_stride..][t.columns.clone()];
-        for (panel, values) in t.panels.chunks_mut(depth * width).zip(row.chunks(width)) {
-            let to = &mut panel[k * width..][..width];
-            if values.len() == width {
-                S::as_mut_simd_f32s(to).0.copy_from_slice(S::as_simd_f32s(values).0);
+    let steps = A::steps(depth);
+    let row = |k: usize| &t.right.values[k * t.right.row_stride..][t.columns.clone()];
+    for step in 0..steps {
+        let low = row(t.depth.start + step);
+        let high = if A::STEP == 2 && step + steps < depth { row(t.depth.start + step + steps) } else { &[] };
+        for (p, values) in low.chunks(width).enumerate() {
+            let next = high.get(p * width..p * width + values.len()).unwrap_or(&[]);
+            // What lies beyond the last column, or the last row, is zero.
+            let padded;
+            let [values, next] = if A::STEP == 1 && values.len() == width {
+                [values, values]
+            } else if next.len() == width {
+                [values, next]
             } else {
-                to[..values.len()].copy_from_slice(values);
-                to[values.len()..].fill(0.0);
+                let mut both = [[0.0; 32]; 2];
+                both[0][..values.len()].copy_from_slice(values);
+                both[1][..next.len()].copy_from_slice(next);
+                padded = both;
+                [&padded[0][..width], &padded[1][..width]]
+            };
+            let to = &mut t.panels[(p * steps + step) * width..][..width];
+            let ((low, _), (high, _)) = (S::as_simd_f32s(values), S::as_simd_f32s(next));
+            for ((to, &low), &high) in S::as_mut_simd_f32s(to).0.iter_mut().zip(low).zip(high) {
+                *to = arithmetic.join(simd, [low, high]);
             }
         }
     }
-    for (p, panel) in t.panels.chunks(depth * width).enumerate().take(t.columns.len().div_ceil(width)) {
+    let left = if A::STEP == 1 {
+        t.left
+    } else {
+        for (row, words) in t.left.0.chunks(t.left.1).zip(t.words.chunks_exact_mut(steps)).take(t.rows) {
+            join_row(simd, arithmetic, &row[..depth], words);
+        }
+        (&*t.words, steps)
+    };
+    for (p, panel) in t.panels.chunks(steps * width).enumerate().take(t.columns.len().div_ceil(width)) {
         let to = Target { values: &mut t.sums[p * width..], stride: INPUTS, accumulate: t.accumulate };
-        row_tiles::<S, M, N>(simd, t.left, t.rows, panel, to);
+        row_tiles::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, to);
     }
 }
 
@@ -276,7 +350,8 @@ fn column_tiles<S: Simd, const M: usize, const N: usize>(simd: S, t: Columns) {
 pub(super) fn input_grad(plan: &mut Plan, rows: usize, w_shape: &[usize], x: &[Slot], dx: Slot, epilogue: Epilogue) {
     let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
     let touches: Vec<Slot> = [x[0], x[1], dx].into_iter().chain(epilogue.slots()).collect();
-    plan.push(InputGrad { rows, inputs, outputs, w: x[0], dy: x[1], dx, epilogue }, &touches);
+    let precision = plan.precision;
+    plan.push(InputGrad { precision, rows, inputs, outputs, w: x[0], dy: x[1], dx, epilogue }, &touches);
 }
 
 /// What becomes of a weight gradient.
@@ -289,6 +364,7 @@ enum Use {
 
 /// dw [outputs, inputs] = dyᵀ x, some outputs a task.
 struct WeightGrad {
+    precision: Precision,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -300,6 +376,13 @@ struct WeightGrad {
 impl WeightGrad {
     fn depth(&self) -> usize {
         block_depth(self.rows)
+    }
+    /// Words of a block of an output's gradients.
+    fn words(&self) -> usize {
+        match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => self.depth().div_ceil(2),
+        }
     }
 }
 
@@ -317,12 +400,13 @@ impl Kernel for WeightGrad {
         self.outputs.div_ceil(OUTPUTS)
     }
     fn scratch(&self) -> usize {
-        OUTPUTS * self.rows + INPUTS * (self.depth() + OUTPUTS)
+        OUTPUTS * (self.rows + self.words()) + INPUTS * (self.depth() + OUTPUTS)
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let outputs = chunk(task, OUTPUTS, self.outputs);
         let (left, room) = scratch.split_at_mut(OUTPUTS * self.rows);
-        let (panels, sums) = room.split_at_mut(INPUTS * self.depth());
+        let (panels, room) = room.split_at_mut(INPUTS * self.depth());
+        let (sums, words) = room.split_at_mut(INPUTS * OUTPUTS);
         let dy = memory.read(self.dy);
         for (row, dy) in dy.chunks_exact(self.outputs).enumerate() {
             for (i, &value) in dy[outputs.clone()].iter().enumerate() {
@@ -333,8 +417,9 @@ impl Kernel for WeightGrad {
         for part in 0..self.inputs.div_ceil(INPUTS) {
             let inputs = chunk(part, INPUTS, self.inputs);
             for start in (0..self.rows).step_by(self.depth()) {
-                vector::run(Columns {
+                let columns = Columns {
                     left: (&left[start..], self.rows),
+                    words: &mut *words,
                     rows: outputs.len(),
                     right: x,
                     depth: start..(start + self.depth()).min(self.rows),
@@ -342,7 +427,8 @@ impl Kernel for WeightGrad {
                     panels: &mut *panels,
                     sums: &mut *sums,
                     accumulate: start > 0,
-                });
+                };
+                arithmetic::run(self.precision, columns);
             }
             for (output, g) in outputs.clone().zip(sums.chunks_exact(INPUTS)) {
                 let range = output * self.inputs + inputs.start..output * self.inputs + inputs.end;
@@ -359,7 +445,8 @@ impl Kernel for WeightGrad {
 /// x = [x, dy] → dw [outputs, inputs] = dyᵀ x.
 pub(super) fn weight_grad(plan: &mut Plan, rows: usize, w_shape: &[usize], x: &[Slot], dw: Slot) {
     let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
-    plan.push(WeightGrad { rows, inputs, outputs, x: x[0], dy: x[1], then: Use::Keep(dw) }, &[x[0], x[1], dw]);
+    let (precision, then) = (plan.precision, Use::Keep(dw));
+    plan.push(WeightGrad { precision, rows, inputs, outputs, x: x[0], dy: x[1], then }, &[x[0], x[1], dw]);
 }
 
 /// x = [x, dy]; `update` = [w, anything, hyper, moments…]: the optimizer's step with dw = dyᵀ x, which is never stored.
@@ -374,5 +461,6 @@ pub(super) fn weight_grad_and_update(
     let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
     let touches: Vec<Slot> = x.iter().chain(update).copied().collect();
     let then = Use::Update(rule, update.to_vec());
-    plan.push(WeightGrad { rows, inputs, outputs, x: x[0], dy: x[1], then }, &touches);
+    let precision = plan.precision;
+    plan.push(WeightGrad { precision, rows, inputs, outputs, x: x[0], dy: x[1], then }, &touches);
 }

@@ -8,7 +8,10 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::vector::{self, Level, fma};
+use super::{
+    arithmetic::{Arithmetic, Compute, Single},
+    vector::{self, Level},
+};
 
 /// Depth of packed blocks: a panel of b of this depth stays in the first-level cache.
 const DEPTH: usize = 256;
@@ -41,6 +44,13 @@ macro_rules! with_tile {
     ($simd:ident: $S:ident, $body:ident($($arg:expr),*)) => {
         if $S::F32_LANES == 16 { $body::<$S, 12, 2>($simd, $($arg),*) } else { $body::<$S, 6, 2>($simd, $($arg),*) }
     };
+    ($simd:ident: $S:ident, $arithmetic:ident: $A:ident, $body:ident($($arg:expr),*)) => {
+        if $S::F32_LANES == 16 {
+            $body::<$S, $A, 12, 2>($simd, $arithmetic, $($arg),*)
+        } else {
+            $body::<$S, $A, 6, 2>($simd, $arithmetic, $($arg),*)
+        }
+    };
 }
 pub(crate) use with_tile;
 
@@ -55,22 +65,24 @@ pub(crate) struct Target<'a> {
     pub(crate) accumulate: bool,
 }
 
-/// `rows` rows of `left`, each as long as the panel `right` [k, N registers] and `stride` apart, times that panel.
+/// `rows` rows of `left`, each as long as the panel `right` [steps of the depth, N registers] and `stride` apart, times that panel.
 #[inline(always)]
-pub(crate) fn row_tiles<S: Simd, const M: usize, const N: usize>(
+pub(crate) fn row_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
+    arithmetic: A,
     (left, stride): (&[f32], usize),
     rows: usize,
     right: &[f32],
     to: Target,
 ) {
-    row_tiles_ahead::<S, M, N>(simd, (left, stride), rows, right, &[], to);
+    row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (left, stride), rows, right, &[], to);
 }
 
 /// [`row_tiles`] that brings what the next call will take as its panel, `ahead`, into the cache meanwhile.
 #[inline(always)]
-pub(crate) fn row_tiles_ahead<S: Simd, const M: usize, const N: usize>(
+pub(crate) fn row_tiles_ahead<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
+    arithmetic: A,
     (left, stride): (&[f32], usize),
     rows: usize,
     right: &[f32],
@@ -84,11 +96,11 @@ pub(crate) fn row_tiles_ahead<S: Simd, const M: usize, const N: usize>(
         let now = ahead.split_off(..lines.min(ahead.len())).unwrap_or(&[]);
         let to = Target { values: &mut to.values[row * to.stride..], ..to };
         row += match rows - row {
-            n if n >= M => simd.vectorize(RegisterTile::<M, N> { left, stride, right, ahead: now, to }),
-            n if n >= 6 => simd.vectorize(RegisterTile::<6, N> { left, stride, right, ahead: now, to }),
-            n if n >= 4 => simd.vectorize(RegisterTile::<4, N> { left, stride, right, ahead: now, to }),
-            n if n >= 2 => simd.vectorize(RegisterTile::<2, N> { left, stride, right, ahead: now, to }),
-            _ => simd.vectorize(RegisterTile::<1, N> { left, stride, right, ahead: now, to }),
+            n if n >= M => arithmetic.vectorize(simd, RegisterTile::<M, N> { left, stride, right, ahead: now, to }),
+            n if n >= 6 => arithmetic.vectorize(simd, RegisterTile::<6, N> { left, stride, right, ahead: now, to }),
+            n if n >= 4 => arithmetic.vectorize(simd, RegisterTile::<4, N> { left, stride, right, ahead: now, to }),
+            n if n >= 2 => arithmetic.vectorize(simd, RegisterTile::<2, N> { left, stride, right, ahead: now, to }),
+            _ => arithmetic.vectorize(simd, RegisterTile::<1, N> { left, stride, right, ahead: now, to }),
         };
     }
 }
@@ -103,19 +115,20 @@ struct RegisterTile<'a, const M: usize, const N: usize> {
     to: Target<'a>,
 }
 
-impl<const M: usize, const N: usize> WithSimd for RegisterTile<'_, M, N> {
+impl<const M: usize, const N: usize> Compute for RegisterTile<'_, M, N> {
     type Output = usize;
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> usize {
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) -> usize {
         let right = S::as_simd_f32s(self.right).0.as_chunks::<N>().0;
-        tile::<S, M, N>(simd, (self.left, self.stride), right, self.ahead, self.to)
+        tile::<S, A, M, N>(simd, arithmetic, (self.left, self.stride), right, self.ahead, self.to)
     }
 }
 
 /// One register tile; returns its rows.
 #[inline(always)]
-fn tile<S: Simd, const M: usize, const N: usize>(
+fn tile<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
+    arithmetic: A,
     (left, stride): (&[f32], usize),
     right: &[[S::f32s; N]],
     ahead: &[f32],
@@ -133,7 +146,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
             for i in 0..M {
                 let value = simd.splat_f32s(rows[i][k]);
                 for n in 0..N {
-                    sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+                    sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
                 }
             }
         }
@@ -153,7 +166,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
                 for i in 0..M {
                     let value = simd.splat_f32s(rows[i][k][j]);
                     for n in 0..N {
-                        sums[i][n] = fma(simd, value, right[j][n], sums[i][n]);
+                        sums[i][n] = arithmetic.step(simd, value, right[j][n], sums[i][n]);
                     }
                 }
             }
@@ -162,7 +175,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
             for i in 0..M {
                 let value = simd.splat_f32s(last[i][j]);
                 for n in 0..N {
-                    sums[i][n] = fma(simd, value, right[n], sums[i][n]);
+                    sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
                 }
             }
         }
@@ -286,11 +299,11 @@ fn multiply_tiles<S: Simd, const M: usize, const N: usize>(simd: S, task: Multip
             pack_panel::<S>(panel, b, column, n, depth.clone());
             if n - column >= width {
                 let to = Target { values: &mut c[column..], stride, accumulate };
-                row_tiles::<S, M, N>(simd, left, m, panel, to);
+                row_tiles::<S, Single, M, N>(simd, Single, left, m, panel, to);
                 continue;
             }
             let to = Target { values: &mut *edge, stride: width, accumulate: false };
-            row_tiles::<S, M, N>(simd, left, m, panel, to);
+            row_tiles::<S, Single, M, N>(simd, Single, left, m, panel, to);
             for (row, sums) in edge.chunks_exact(width).enumerate().take(m) {
                 for (to, &sum) in c[row * stride..][column..n].iter_mut().zip(sums) {
                     *to = if accumulate { *to + sum } else { sum };

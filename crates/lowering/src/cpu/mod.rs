@@ -6,6 +6,7 @@
 //! channels are lowered as a whole by `lanes`.
 
 mod activation;
+mod arithmetic;
 mod batch_norm;
 mod convolution;
 mod cross_entropy;
@@ -32,6 +33,7 @@ use std::{cell::RefCell, rc::Rc};
 use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
+pub use arithmetic::multiplies_bf16;
 pub use peak::fma_peak;
 pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};
@@ -41,24 +43,34 @@ use self::{
     memory::{Place, Slot},
     program::Kernel,
 };
-use crate::schedule::{Item, schedule};
+use crate::{
+    Precision,
+    schedule::{Item, schedule},
+};
 
 /// Lowers every operator of a graph into one [`Program`].
 #[derive(Clone, Debug)]
 pub struct CpuCompiler {
     workspace: Rc<RefCell<Workspace>>,
+    precision: Precision,
 }
 
 impl CpuCompiler {
     /// Programs compiled with one workspace share its threads and arena, so they run one at a time.
     pub fn new(workspace: &Rc<RefCell<Workspace>>) -> Self {
-        Self { workspace: Rc::clone(workspace) }
+        Self { workspace: Rc::clone(workspace), precision: Precision::default() }
+    }
+
+    /// The same with another arithmetic.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 }
 
 impl Compiler for CpuCompiler {
     fn compile<T: ToIdsMut>(&self, graph: &mut Graph, _remap: T) {
-        let program = lower(graph).into_program(&self.workspace);
+        let program = lower(graph, self.precision).into_program(&self.workspace);
         graph.graph.clear();
         graph.add_op(program).finish();
     }
@@ -66,8 +78,8 @@ impl Compiler for CpuCompiler {
 
 /// What a graph will need when it runs, known without running or allocating anything. The graph must have been through
 /// [`graph::Autograd`].
-pub fn memory_plan(graph: &Graph, threads: usize) -> MemoryPlan {
-    lower(graph).memory_plan(threads)
+pub fn memory_plan(graph: &Graph, precision: Precision, threads: usize) -> MemoryPlan {
+    lower(graph, precision).memory_plan(threads)
 }
 
 /// Runs a compiled graph once.
@@ -83,6 +95,7 @@ pub fn program(graph: &Graph) -> &Program {
 /// Kernels and places while they are being collected.
 #[derive(Default)]
 pub(crate) struct Plan {
+    precision: Precision,
     kernels: Vec<Box<dyn Kernel>>,
     places: Vec<Place>,
 }
@@ -108,14 +121,14 @@ impl Plan {
 }
 
 /// Turns a graph into kernels over places.
-fn lower(graph: &Graph) -> Plan {
+fn lower(graph: &Graph, precision: Precision) -> Plan {
     let items = schedule(graph);
     if let Some(images) = lanes::serves(&items) {
         return lanes::lower(&items, images);
     }
     let fusion = fusion::groups(&items);
     let joined = fusion::joined_updates(&items);
-    let mut plan = Plan::default();
+    let mut plan = Plan { precision, ..Plan::default() };
     let mut slots: Vec<Option<Slot>> = vec![None; items.len()];
     for item in 0..items.len() {
         match (&items[item].operator, &fusion[item]) {

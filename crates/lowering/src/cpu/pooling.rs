@@ -10,7 +10,7 @@ use super::{
     movement::{CHUNK, chunk},
     program::Kernel,
     simd::dispatch,
-    vector,
+    vector::{self, load_sixteen, store_sixteen},
 };
 
 #[derive(Clone, Copy)]
@@ -209,7 +209,7 @@ fn max_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], y: &mut [f32]) {
             for n in 0..LINE / S::F32_LANES {
                 S::as_mut_simd_f32s(&mut values).0[n] = largest(simd, p.pool.size, &rows, n).0;
             }
-            line.copy_from_slice(&values[..line.len()]);
+            store_sixteen(simd, &values, line);
         }
     }
 }
@@ -220,11 +220,10 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
     let size = p.pool.size;
     for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
         for (part, line) in line.chunks(LINE).enumerate() {
-            let count = line.len();
             let rows = rows_of_line(p, x, oy, part * LINE);
             // Behind the last window there is nothing to share out.
             let mut share = [0.0; LINE];
-            share[..count].copy_from_slice(line);
+            load_sixteen(simd, line, &mut share);
             let mut winners = [0.0; LINE];
             for n in 0..LINE / S::F32_LANES {
                 S::as_mut_simd_f32s(&mut winners).0[n] = largest(simd, size, &rows, n).1;

@@ -97,6 +97,32 @@ pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f3
     if portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
 }
 
+/// The first sixteen values of a slice into a row, zeros for what is not there. (A copy of so many as there are would be a call.)
+#[inline(always)]
+pub(crate) fn load_sixteen<S: Simd>(simd: S, from: &[f32], row: &mut [f32; 16]) {
+    match from.first_chunk() {
+        Some(there) => *row = *there,
+        None => {
+            for (n, to) in S::as_mut_simd_f32s(row).0.iter_mut().enumerate() {
+                *to = simd.partial_load_f32s(from.get(n * S::F32_LANES..).unwrap_or(&[]));
+            }
+        }
+    }
+}
+
+/// A row into the first sixteen values of a slice, or into as many as there are.
+#[inline(always)]
+pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(there) => *there = *row,
+        None => {
+            for (part, to) in S::as_simd_f32s(row).0.iter().zip(to.chunks_mut(S::F32_LANES)) {
+                simd.partial_store_f32s(to, *part);
+            }
+        }
+    }
+}
+
 /// Asks for the cache line of a value, if there is one, without waiting for it.
 #[inline(always)]
 pub(crate) fn prefetch(values: &[f32], at: usize) {

@@ -1,6 +1,7 @@
 //! The CPU lowering judged by PyTorch and by the reference.
 
 mod average;
+mod bf16;
 mod dropout;
 mod golden;
 mod memory;

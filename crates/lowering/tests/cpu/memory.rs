@@ -1,7 +1,10 @@
 //! The memory plan is known before anything runs, and is kept.
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cpu::{CpuCompiler, Workspace, memory_plan, program};
+use lowering::{
+    Precision,
+    cpu::{CpuCompiler, Workspace, memory_plan, program},
+};
 use plan::{Architecture, Model, Optimizer, Train};
 
 fn networks() -> Vec<Network> {
@@ -19,7 +22,7 @@ fn the_plan_is_what_a_program_uses() {
             let variables = Variables::new(&network, Optimizer::Sgd);
             let (mut planned, _) = variables.training_graph(32, &Train::default());
             planned.compile(Autograd, ());
-            let plan = memory_plan(&planned, threads);
+            let plan = memory_plan(&planned, Precision::F32, threads);
             let (mut graph, batch) = variables.training_graph(32, &Train::default());
             graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads))), ());
             assert_eq!(program(&graph).memory_plan(), plan);
@@ -41,7 +44,7 @@ fn memory_is_reused_within_a_step_and_grows_with_the_batch() {
         let plan = |size| {
             let (mut graph, _) = Variables::new(&network, Optimizer::Sgd).training_graph(size, &Train::default());
             graph.compile(Autograd, ());
-            memory_plan(&graph, 2)
+            memory_plan(&graph, Precision::F32, 2)
         };
         let (small, large) = (plan(16), plan(128));
         assert!(large.arena_bytes > 4 * small.arena_bytes, "{small:?}, {large:?}");
@@ -57,7 +60,7 @@ fn a_plan_for_the_papers_network_takes_no_memory() {
     let network = Network::new(&model, [3, 227, 227], 1000).expect("AlexNet");
     let (mut graph, _) = Variables::new(&network, Optimizer::Sgd).training_graph(128, &Train::default());
     graph.compile(Autograd, ());
-    let plan = memory_plan(&graph, 2);
+    let plan = memory_plan(&graph, Precision::F32, 2);
     let gib = plan.total_bytes() as f64 / f64::from(1 << 30);
     assert!((1.0..4.0).contains(&gib), "{gib} GiB: {plan:?}");
 }

@@ -23,7 +23,11 @@ fn train(network: &Network, size: usize, train: &Train, threads: usize, steps: u
     }
     let workspace = Workspace::new(threads);
     let (mut graph, batch) = variables.training_graph(size, train);
-    graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
+    let precision = match train.precision {
+        plan::Precision::F32 => lowering::Precision::F32,
+        plan::Precision::Bf16 => lowering::Precision::Bf16,
+    };
+    graph.compile((Autograd, CpuCompiler::new(&workspace).with_precision(precision)), ());
     for step in 0..steps {
         batch.images.write().copy_from_slice(&uniform(100 + step, batch.images.elements()));
         for (row, target) in batch.targets.write().chunks_exact_mut(network.classes).enumerate() {
@@ -62,9 +66,11 @@ fn lenet5() {
 
 #[test]
 fn alexnet_with_dropout() {
-    for (normalization, gradient_clip, optimizer) in
-        [(Normalization::Batch, None, Optimizer::Sgd), (Normalization::LocalResponse, Some(0.5), Optimizer::Adamw)]
-    {
+    for (normalization, gradient_clip, optimizer, precision) in [
+        (Normalization::Batch, None, Optimizer::Sgd, plan::Precision::F32),
+        (Normalization::LocalResponse, Some(0.5), Optimizer::Adamw, plan::Precision::F32),
+        (Normalization::Batch, None, Optimizer::Sgd, plan::Precision::Bf16),
+    ] {
         let model = Model {
             architecture: Architecture::AlexNet,
             width: Some(1.0 / 8.0),
@@ -73,7 +79,7 @@ fn alexnet_with_dropout() {
             ..Model::default()
         };
         let network = Network::new(&model, [3, 32, 32], 10).expect("AlexNet");
-        let train = Train { gradient_clip, optimizer, learning_rate: 0.01, ..Train::default() };
+        let train = Train { gradient_clip, optimizer, precision, learning_rate: 0.01, ..Train::default() };
         same_with_any_number_of_threads(&network, 19, &train);
     }
 }

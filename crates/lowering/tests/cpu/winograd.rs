@@ -29,14 +29,14 @@ fn alexnets_inner_convolutions_use_it() {
 }
 
 /// Root mean square of the errors and largest error, each over the root mean square of the exact values.
-fn errors(got: &[f64], exact: &[f64]) -> (f64, f64) {
+pub fn errors(got: &[f64], exact: &[f64]) -> (f64, f64) {
     let rms = |values: &mut dyn Iterator<Item = f64>| (values.map(|v| v * v).sum::<f64>() / exact.len() as f64).sqrt();
     let scale = rms(&mut exact.iter().copied());
     let apart = || got.iter().zip(exact).map(|(a, b)| a - b);
     (rms(&mut apart()) / scale, apart().map(f64::abs).fold(0.0, f64::max) / scale)
 }
 
-/// How far six points fall behind sums in order of f32 products, both judged by f64.
+/// How far minimal filtering falls behind sums in order of f32 products, both judged by f64.
 #[test]
 fn values_and_gradients_keep_their_precision_at_alexnets_shapes() {
     for (c, o, side, kernel) in [(96, 256, 27, 5), (256, 384, 13, 3), (384, 256, 13, 3)] {

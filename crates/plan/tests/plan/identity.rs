@@ -47,6 +47,7 @@ const RICH: &[(&str, &str, &str)] = &[
     ("train.beta2", "0.99", "0.98"),
     ("train.weight_decay", "0.001", "0.0"),
     ("train.decay", "\"all\"", "\"weights\""),
+    ("train.precision", "\"bf16\"", "\"f32\""),
     ("train.schedule", "{ kind = \"cosine\", minimum = 0.0001, warmup_epochs = 1 }", "\"cosine\""),
     ("train.label_smoothing", "0.1", "0.2"),
     ("train.gradient_clip", "1.0", "2.0"),
@@ -172,7 +173,6 @@ fn the_list_of_settings_is_complete() {
         "dataset.on_broken",
         "train.device",
         "train.nesterov",
-        "train.precision",
     ];
     tested.extend(by_name.map(str::to_owned));
     tested.sort_unstable();

@@ -2,22 +2,23 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use super::{
     super::{
         Plan,
+        arithmetic::{self, Arithmetic, Compute},
         fusion::Epilogue,
         matrix::{Target, Tile, row_tiles_ahead, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Square, transpose},
-        vector,
+        vector::load_sixteen,
     },
     Correlation, SIDE, channel_stride,
-    tiles::{Destination, Images, Values, data_of_channels},
-    transform::{self, both_ways},
+    tiles::{Destination, Images, Pairs, Values, data_of_channels},
+    transform::{Filter, Outputs, Transform, columns},
     with_kernel,
 };
 
@@ -32,7 +33,7 @@ const DEPTH: usize = 128;
 /// Tiles, rows of a block are a multiple of this: of the rows of every register tile.
 const ROWS: usize = 12;
 
-/// Transformed weights [groups, products, panels, from, columns of a panel] of a correlation.
+/// Transformed weights [groups, products, panels, words of from, columns of a panel] of a correlation.
 struct Weights {
     c: Correlation,
     /// Weights as they stand: [O, C/g, k, k].
@@ -45,7 +46,7 @@ struct Weights {
 impl Weights {
     /// Values of one product of one group.
     fn product(c: &Correlation) -> usize {
-        c.to.next_multiple_of(Tile::new().columns) * c.from
+        c.to.next_multiple_of(Tile::new().columns) * c.words(c.from)
     }
 }
 
@@ -57,7 +58,7 @@ impl Kernel for Weights {
         self.c.groups * PRODUCT_TASKS
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        vector::run(TransformWeights { kernel: self, task, memory });
+        arithmetic::run(self.c.precision, TransformWeights { kernel: self, task, memory });
     }
 }
 
@@ -70,51 +71,90 @@ struct TransformWeights<'a> {
     memory: &'a Memory,
 }
 
-impl WithSimd for TransformWeights<'_> {
+impl Compute for TransformWeights<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_kernel!(self.kernel.c, weights::<S>(simd, &self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        match self.kernel.c.kernel {
+            3 => weights::<S, A, 3, 6>(simd, arithmetic, &self),
+            _ => weights::<S, A, 5, 8>(simd, arithmetic, &self),
+        }
     }
 }
 
 #[inline(always)]
-fn weights<S: Simd, const K: usize, const POINTS: usize>(simd: S, t: &TransformWeights) {
-    let Weights { c, w, y, transposed } = *t.kernel;
+fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
+    simd: S,
+    arithmetic: A,
+    t: &TransformWeights,
+) {
+    let Weights { c, y, .. } = *t.kernel;
     let (group, part) = (t.task / PRODUCT_TASKS, t.task % PRODUCT_TASKS);
-    let source = &t.memory.read(w)[group * c.from * c.to * K * K..][..c.from * c.to * K * K];
-    let width = 2 * S::F32_LANES;
+    let (lanes, width) = (S::F32_LANES, 2 * S::F32_LANES);
     let size = Weights::product(&c);
-    let inputs = chunk(part, c.from.div_ceil(PRODUCT_TASKS), c.from);
-    for input in inputs {
-        for first in (0..c.to.next_multiple_of(width)).step_by(S::F32_LANES) {
-            // Rows are channels, then taps.
-            let mut taps: [Square; 2] = [[[0.0; 16]; 16]; 2];
-            for lane in 0..S::F32_LANES.min(c.to.saturating_sub(first)) {
-                let output = first + lane;
-                let index = if transposed { input * c.to + output } else { output * c.from + input };
-                let kernel = &source[index * K * K..][..K * K];
-                for (part, kernel) in taps.iter_mut().zip(kernel.chunks(16)) {
-                    part[lane][..kernel.len()].copy_from_slice(kernel);
+    let words = c.words(c.from);
+    let zeros = [[simd.splat_f32s(0.0); K]; POINTS];
+    let (mut half, mut next) = (zeros, zeros);
+    for word in chunk(part, words.div_ceil(PRODUCT_TASKS), words) {
+        for first in (0..c.to.next_multiple_of(width)).step_by(lanes) {
+            let input = if A::STEP == 1 { word } else { word / lanes * width + word % lanes };
+            half_transformed(simd, t, (group, input, first), &mut half);
+            if A::STEP == 2 {
+                half_transformed(simd, t, (group, input + lanes, first), &mut next);
+            }
+            let at = (first / width * words + word) * width + first % width;
+            for row in 0..POINTS {
+                let mut products: [S::f32s; POINTS] = Filter::of(simd, half[row]);
+                if A::STEP == 2 {
+                    let next: [S::f32s; POINTS] = Filter::of(simd, next[row]);
+                    for column in 0..POINTS {
+                        products[column] = arithmetic.join(simd, [products[column], next[column]]);
+                    }
                 }
-            }
-            for part in &mut taps[..(K * K).div_ceil(16)] {
-                transpose(simd, part);
-            }
-            let mut square = [[simd.splat_f32s(0.0); K]; K];
-            for (tap, to) in square.as_flattened_mut().iter_mut().enumerate() {
-                let tap = if transposed { K * K - 1 - tap } else { tap };
-                *to = S::as_simd_f32s(&taps[tap / 16][tap % 16]).0[0];
-            }
-            let products = both_ways!(simd, square, K, POINTS, transform::filter::<S, K, POINTS>);
-            let at = (first / width * c.from + input) * width + first % width;
-            for (i, &product) in products.as_flattened().iter().enumerate() {
-                let at = (group * c.products() + i) * size + at;
-                let to = t.memory.write(y, at..at + S::F32_LANES);
-                S::as_mut_simd_f32s(to).0[0] = product;
+                for column in 0..POINTS {
+                    let at = (group * c.products() + row * POINTS + column) * size + at;
+                    let to = t.memory.write(y, at..at + lanes);
+                    S::as_mut_simd_f32s(to).0[0] = products[column];
+                }
             }
         }
     }
+}
+
+/// G g of the kernels from one input channel, zeros beyond the last, to a register of output channels.
+#[inline(always)]
+fn half_transformed<S: Simd, const K: usize, const POINTS: usize>(
+    simd: S,
+    t: &TransformWeights,
+    (group, input, first): (usize, usize, usize),
+    half: &mut [[S::f32s; K]; POINTS],
+) {
+    let Weights { c, w, transposed, .. } = *t.kernel;
+    let source = &t.memory.read(w)[group * c.from * c.to * K * K..][..c.from * c.to * K * K];
+    // Rows are channels, then taps.
+    let mut taps: [Square; 2] = [[[0.0; 16]; 16]; 2];
+    let there = if input < c.from { S::F32_LANES.min(c.to.saturating_sub(first)) } else { 0 };
+    for lane in 0..there {
+        let output = first + lane;
+        let index = if transposed { input * c.to + output } else { output * c.from + input };
+        // What follows the kernel is read too, and not used.
+        for (n, part) in taps.iter_mut().enumerate().take((K * K).div_ceil(16)) {
+            load_sixteen(simd, source.get(index * K * K + n * 16..).unwrap_or(&[]), &mut part[lane]);
+        }
+    }
+    for part in &mut taps[..(K * K).div_ceil(16)] {
+        transpose(simd, part);
+    }
+    columns::<S, Filter, K, POINTS>(
+        simd,
+        #[inline(always)]
+        |row, column| {
+            let tap = row * K + column;
+            let tap = if transposed { K * K - 1 - tap } else { tap };
+            S::as_simd_f32s(&taps[tap / 16][tap % 16]).0[0]
+        },
+        half,
+    );
 }
 
 /// Applies transformed weights.
@@ -143,7 +183,7 @@ impl Apply {
     fn room(&self) -> [usize; 3] {
         let [h, w] = self.c.padded();
         let values = |channels| self.c.products() * self.block() * channel_stride(channels);
-        [h * w * Tile::new().columns, values(self.c.from), values(self.c.to)]
+        [h * w * Tile::new().columns, values(self.c.words(self.c.from)), values(self.c.to)]
     }
 }
 
@@ -169,7 +209,7 @@ impl Kernel for Apply {
         let x = &memory.read(self.x)[images.start * input..images.end * input];
         let weights = memory.read(self.weights);
         let bias = self.bias.map(|bias| memory.read(bias));
-        vector::run(ApplyTask { kernel: self, x, weights, bias, y: &mut *y, room: scratch });
+        arithmetic::run(self.c.precision, ApplyTask { kernel: self, x, weights, bias, y: &mut *y, room: scratch });
         self.epilogue.apply(memory, y, range.start);
     }
 }
@@ -183,16 +223,16 @@ struct ApplyTask<'a> {
     room: &'a mut [f32],
 }
 
-impl WithSimd for ApplyTask<'_> {
+impl Compute for ApplyTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, apply(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, apply(self));
     }
 }
 
 #[inline(always)]
-fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
+fn apply<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, arithmetic: A, t: ApplyTask) {
     let ApplyTask { kernel, x, weights, bias, y, room } = t;
     let c = &kernel.c;
     let [image_room, before_room, after_room] = kernel.room();
@@ -214,13 +254,13 @@ fn apply<S: Simd, const M: usize, const N: usize>(simd: S, t: ApplyTask) {
                 let mut values = Values {
                     destination: Destination::Private(&mut *before),
                     block: kernel.block(),
-                    stride: channel_stride(c.from),
+                    stride: channel_stride(c.words(c.from)),
                 };
-                data::<S, N>(simd, c, there, here.clone(), image, &mut values, done);
+                data::<S, A, N>(simd, arithmetic, c, there, here.clone(), image, &mut values, done);
                 done += here.len();
             }
             let weights = &weights[group * c.products() * size..][..c.products() * size];
-            products::<S, M, N>(simd, kernel, block.len(), weights, before, after);
+            products::<S, A, M, N>(simd, arithmetic, kernel, block.len(), weights, before, after);
             let bias = bias.map(|bias| &bias[group * c.to..][..c.to]);
             let mut done = 0;
             for (sheet, here) in by_sheet(c, block.clone()) {
@@ -242,9 +282,11 @@ fn by_sheet(c: &Correlation, tiles: Range<usize>) -> impl Iterator<Item = (usize
 }
 
 /// Transforms the tiles given of one sheet and group to `values`, from position `first` on.
+#[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
-fn data<S: Simd, const N: usize>(
+fn data<S: Simd, A: Arithmetic<S>, const N: usize>(
     simd: S,
+    arithmetic: A,
     c: &Correlation,
     images: Images,
     tiles: Range<usize>,
@@ -253,17 +295,35 @@ fn data<S: Simd, const N: usize>(
     first: usize,
 ) {
     for channel in (0..c.from).step_by(N * S::F32_LANES) {
+        macro_rules! channels {
+            ($points:literal) => {{
+                let tiles = tiles.clone();
+                data_of_channels::<S, A, N, $points>(
+                    simd,
+                    arithmetic,
+                    Pairs::Channels,
+                    c,
+                    images,
+                    channel,
+                    tiles,
+                    image,
+                    values,
+                    first,
+                );
+            }};
+        }
         match c.kernel {
-            3 => data_of_channels::<S, N, 6>(simd, c, images, channel, tiles.clone(), image, values, first),
-            _ => data_of_channels::<S, N, 8>(simd, c, images, channel, tiles.clone(), image, values, first),
+            3 => channels!(6),
+            _ => channels!(8),
         }
     }
 }
 
-/// after [products, tiles, to] = before [products, tiles, from] · weights [products, panels, from, columns].
+/// after [products, tiles, to] = before [products, tiles, words of from] · weights [products, panels, words of from, columns].
 #[inline(always)]
-fn products<S: Simd, const M: usize, const N: usize>(
+fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
+    arithmetic: A,
     kernel: &Apply,
     tiles: usize,
     weights: &[f32],
@@ -272,18 +332,19 @@ fn products<S: Simd, const M: usize, const N: usize>(
 ) {
     let c = &kernel.c;
     let width = N * S::F32_LANES;
-    let (from, to) = (channel_stride(c.from), channel_stride(c.to));
-    let depth = c.from.div_ceil(c.from.div_ceil(DEPTH));
+    let words = c.words(c.from);
+    let (from, to) = (channel_stride(words), channel_stride(c.to));
+    let depth = words.div_ceil(words.div_ceil(DEPTH));
     let left = before.chunks_exact(kernel.block() * from);
     let results = after.chunks_exact_mut(kernel.block() * to);
     let mut weights = weights;
     for (left, results) in left.zip(results) {
         for panel in (0..c.to).step_by(width) {
-            for start in (0..c.from).step_by(depth) {
+            for start in (0..words).step_by(depth) {
                 let right;
-                (right, weights) = weights.split_at(depth.min(c.from - start) * width);
+                (right, weights) = weights.split_at(depth.min(words - start) * width);
                 let to = Target { values: &mut results[panel..], stride: to, accumulate: start > 0 };
-                row_tiles_ahead::<S, M, N>(simd, (&left[start..], from), tiles, right, weights, to);
+                row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, weights, to);
             }
         }
     }
@@ -316,6 +377,7 @@ fn results<S: Simd, const K: usize, const POINTS: usize>(
     let (stride, across) = (channel_stride(c.to), c.tiles()[1]);
     let (plane, block, output) = (c.oh * c.ow, kernel.block(), c.groups * c.to * c.oh * c.ow);
     let period = c.period();
+    let mut half = [[simd.splat_f32s(0.0); POINTS]; SIDE];
     for channel in (0..c.to).step_by(S::F32_LANES) {
         let lanes = S::F32_LANES.min(c.to - channel);
         let mut biases = [0.0; 16];
@@ -325,15 +387,22 @@ fn results<S: Simd, const K: usize, const POINTS: usize>(
         let bias = S::as_simd_f32s(&biases).0[0];
         for (position, tile) in tiles.clone().enumerate() {
             let at = (first + position) * stride + channel;
-            let mut square = [[simd.splat_f32s(0.0); POINTS]; POINTS];
-            for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
-                *value = S::as_simd_f32s(&after[product * block * stride + at..][..S::F32_LANES]).0[0];
-            }
-            let square = both_ways!(simd, square, POINTS, SIDE, transform::outputs::<S, SIDE, POINTS>);
+            columns::<S, Outputs, POINTS, SIDE>(
+                simd,
+                #[inline(always)]
+                |row, column| {
+                    S::as_simd_f32s(&after[(row * POINTS + column) * block * stride + at..][..S::F32_LANES]).0[0]
+                },
+                &mut half,
+            );
             // Rows are pixels, then channels.
             let mut values: Square = [[0.0; 16]; SIDE * SIDE];
-            for (to, from) in values.iter_mut().zip(square.as_flattened()) {
-                S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(*from, bias);
+            for row in 0..SIDE {
+                let outputs: [S::f32s; SIDE] = Outputs::of(simd, half[row]);
+                for column in 0..SIDE {
+                    let to = &mut values[row * SIDE + column];
+                    S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(outputs[column], bias);
+                }
             }
             transpose(simd, &mut values);
             let (y, x) = (tile / across * SIDE, tile % across * SIDE);

@@ -6,11 +6,13 @@ use pulp::Simd;
 
 use super::{
     super::{
+        arithmetic::Arithmetic,
         memory::{Memory, Slot},
         transpose::{self, transpose},
+        vector::load_sixteen,
     },
     Correlation, SIDE,
-    transform::{self, both_ways},
+    transform::{Data, Filter, Transform, columns},
 };
 
 /// Where transformed values go.
@@ -21,7 +23,16 @@ pub(super) enum Destination<'a> {
     Shared(&'a Memory, Slot, usize),
 }
 
-/// Transformed values of tiles [products, block, stride].
+/// What a word of two 16-bit operands joins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pairs {
+    /// Channels: one register and the next.
+    Channels,
+    /// A tile and the next of its sheet; of an odd number, the last with zeros.
+    Tiles,
+}
+
+/// Transformed values of tiles [products, block, stride], or words of them.
 pub(super) struct Values<'a> {
     pub(super) destination: Destination<'a>,
     pub(super) block: usize,
@@ -29,23 +40,15 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// Writes the products of one register of channels of one tile.
+    /// Writes one of the products of a register of channels of a tile.
     #[inline(always)]
-    fn put<S: Simd, const POINTS: usize>(
-        &mut self,
-        tile: usize,
-        channel: usize,
-        products: [[S::f32s; POINTS]; POINTS],
-    ) {
-        let at = tile * self.stride + channel;
-        for (i, &product) in products.as_flattened().iter().enumerate() {
-            let at = i * self.block * self.stride + at;
-            let to = match &mut self.destination {
-                Destination::Private(values) => &mut values[at..at + S::F32_LANES],
-                Destination::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
-            };
-            S::as_mut_simd_f32s(to).0[0] = product;
-        }
+    fn put<S: Simd>(&mut self, product: usize, tile: usize, channel: usize, value: S::f32s) {
+        let at = (product * self.block + tile) * self.stride + channel;
+        let to = match &mut self.destination {
+            Destination::Private(values) => &mut values[at..at + S::F32_LANES],
+            Destination::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
+        };
+        S::as_mut_simd_f32s(to).0[0] = value;
     }
 }
 
@@ -106,10 +109,7 @@ fn interleave<S: Simd, const WIDTH: usize>(
                         let mut square = [[0.0; transpose::SIDE]; transpose::SIDE];
                         for (lane, pixels) in square.iter_mut().enumerate() {
                             if let Some(plane) = planes(channels.start + group + lane) {
-                                match plane[x..].first_chunk() {
-                                    Some(there) => *pixels = *there,
-                                    None => pixels[..f.w - x].copy_from_slice(&plane[x..f.w]),
-                                }
+                                load_sixteen(simd, &plane[x..], pixels);
                             }
                         }
                         transpose(simd, &mut square);
@@ -149,30 +149,95 @@ fn interleave_registers<S: Simd>(
     }
 }
 
-/// A square of pixels of one register of channels, from an interleaved image.
-#[inline(always)]
-fn square<S: Simd, const SIDE: usize, const N: usize>(
-    simd: S,
-    pixels: &[S::f32s],
+/// An interleaved image of N registers of channels, as tiles.
+#[derive(Clone, Copy)]
+struct Pixels<'a, V> {
+    values: &'a [V],
+    /// Its width, in pixels and in tiles.
     across: usize,
-    corner: usize,
-    n: usize,
-) -> [[S::f32s; SIDE]; SIDE] {
-    let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
-    for (row, values) in square.iter_mut().enumerate() {
-        let line = &pixels[(corner + row * across) * N..][..SIDE * N];
-        for (column, value) in values.iter_mut().enumerate() {
-            *value = line[column * N + n];
+    tiles_across: usize,
+}
+
+/// The columns of a tile of register `n` of the channels, transformed.
+#[inline(always)]
+fn columns_of_tile<S: Simd, T: Transform<FROM, TO>, const N: usize, const FROM: usize, const TO: usize>(
+    simd: S,
+    pixels: Pixels<S::f32s>,
+    (tile, n): (usize, usize),
+    half: &mut [[S::f32s; FROM]; TO],
+) {
+    let Pixels { values, across, tiles_across } = pixels;
+    let corner = tile / tiles_across * SIDE * across + tile % tiles_across * SIDE;
+    columns::<S, T, FROM, TO>(
+        simd,
+        #[inline(always)]
+        |row, column| values[(corner + row * across + column) * N + n],
+        half,
+    );
+}
+
+/// Transforms tiles and puts their products, or words of them, from position `first` on.
+#[expect(clippy::too_many_arguments, reason = "a transform, where its values come from and where they go")]
+#[inline(always)]
+fn put_tiles<
+    S: Simd,
+    A: Arithmetic<S>,
+    T: Transform<FROM, POINTS>,
+    const N: usize,
+    const FROM: usize,
+    const POINTS: usize,
+>(
+    simd: S,
+    arithmetic: A,
+    pairs: Pairs,
+    pixels: Pixels<S::f32s>,
+    tiles: Range<usize>,
+    channel: usize,
+    values: &mut Values,
+    first: usize,
+) {
+    let zeros = [[simd.splat_f32s(0.0); FROM]; POINTS];
+    let (mut half, mut next) = (zeros, zeros);
+    let step = if A::STEP == 2 && pairs == Pairs::Tiles { 2 } else { 1 };
+    for (position, tile) in tiles.clone().step_by(step).enumerate() {
+        for n in 0..if A::STEP == 2 && pairs == Pairs::Channels { 1 } else { N } {
+            columns_of_tile::<S, T, N, FROM, POINTS>(simd, pixels, (tile, n), &mut half);
+            let mut to = channel + n * S::F32_LANES;
+            if A::STEP == 2 {
+                match pairs {
+                    Pairs::Channels => {
+                        columns_of_tile::<S, T, N, FROM, POINTS>(simd, pixels, (tile, 1), &mut next);
+                        to = channel / 2;
+                    }
+                    Pairs::Tiles if tile + 1 < tiles.end => {
+                        columns_of_tile::<S, T, N, FROM, POINTS>(simd, pixels, (tile + 1, n), &mut next);
+                    }
+                    Pairs::Tiles => next = zeros,
+                }
+            }
+            for row in 0..POINTS {
+                let mut products = T::of(simd, half[row]);
+                if A::STEP == 2 {
+                    let next = T::of(simd, next[row]);
+                    for column in 0..POINTS {
+                        products[column] = arithmetic.join(simd, [products[column], next[column]]);
+                    }
+                }
+                for column in 0..POINTS {
+                    values.put::<S>(row * POINTS + column, first + position, to, products[column]);
+                }
+            }
         }
     }
-    square
 }
 
 /// Bᵀ d B of the tiles given of two registers of channels of one sheet, to `values` from position `first` on.
 #[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
-pub(super) fn data_of_channels<S: Simd, const N: usize, const POINTS: usize>(
+pub(super) fn data_of_channels<S: Simd, A: Arithmetic<S>, const N: usize, const POINTS: usize>(
     simd: S,
+    arithmetic: A,
+    pairs: Pairs,
     c: &Correlation,
     images: Images,
     channel: usize,
@@ -187,21 +252,16 @@ pub(super) fn data_of_channels<S: Simd, const N: usize, const POINTS: usize>(
     let (period, sheet) = (c.period(), c.sheet);
     let frame = Frame { h: c.h, w: c.w, padding: c.padding, sheet, period, across: wide };
     interleave_registers(simd, frame, images, channel..c.from.min(channel + N * S::F32_LANES), rows, image);
-    let pixels = S::as_simd_f32s(image).0;
-    for (position, tile) in tiles.enumerate() {
-        let corner = tile / across * SIDE * wide + tile % across * SIDE;
-        for n in 0..N {
-            let square = square::<S, POINTS, N>(simd, pixels, wide, corner, n);
-            let products = both_ways!(simd, square, POINTS, POINTS, transform::data::<S, POINTS>);
-            values.put::<S, POINTS>(first + position, channel + n * S::F32_LANES, products);
-        }
-    }
+    let source = Pixels { values: S::as_simd_f32s(image).0, across: wide, tiles_across: across };
+    put_tiles::<S, A, Data, N, POINTS, POINTS>(simd, arithmetic, pairs, source, tiles, channel, values, first);
 }
 
 /// G g Gᵀ of the tiles of two registers of channels of one sheet's output gradients, to `values` from position `first` on.
+#[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
-pub(super) fn gradients_of_channels<S: Simd, const N: usize, const POINTS: usize>(
+pub(super) fn gradients_of_channels<S: Simd, A: Arithmetic<S>, const N: usize, const POINTS: usize>(
     simd: S,
+    arithmetic: A,
     c: &Correlation,
     images: Images,
     channel: usize,
@@ -214,13 +274,7 @@ pub(super) fn gradients_of_channels<S: Simd, const N: usize, const POINTS: usize
     let (period, sheet) = (c.period(), c.sheet);
     let frame = Frame { h: c.oh, w: c.ow, padding: 0, sheet, period, across: wide };
     interleave_registers(simd, frame, images, channel..c.to.min(channel + N * S::F32_LANES), 0..down * SIDE, image);
-    let pixels = S::as_simd_f32s(image).0;
-    for tile in 0..down * across {
-        let corner = tile / across * SIDE * wide + tile % across * SIDE;
-        for n in 0..N {
-            let square = square::<S, SIDE, N>(simd, pixels, wide, corner, n);
-            let products = both_ways!(simd, square, SIDE, POINTS, transform::filter::<S, SIDE, POINTS>);
-            values.put::<S, POINTS>(first + tile, channel + n * S::F32_LANES, products);
-        }
-    }
+    let source = Pixels { values: S::as_simd_f32s(image).0, across: wide, tiles_across: across };
+    let tiles = 0..down * across;
+    put_tiles::<S, A, Filter, N, SIDE, POINTS>(simd, arithmetic, Pairs::Tiles, source, tiles, channel, values, first);
 }

@@ -12,9 +12,44 @@ use pulp::Simd;
 
 use super::super::vector::fma;
 
+/// A one-dimensional transform. A type rather than a function: what is called by reference is not inlined, and so not compiled for the vector
+/// level.
+pub(super) trait Transform<const FROM: usize, const TO: usize> {
+    /// The transform of each lane.
+    fn of<S: Simd>(simd: S, values: [S::f32s; FROM]) -> [S::f32s; TO];
+}
+
+/// Bᵀ d.
+pub(super) struct Data;
+/// G g.
+pub(super) struct Filter;
+/// Aᵀ p.
+pub(super) struct Outputs;
+
+impl<const POINTS: usize> Transform<POINTS, POINTS> for Data {
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
+        data::<S, POINTS>(simd, d)
+    }
+}
+
+impl<const TAPS: usize, const POINTS: usize> Transform<TAPS, POINTS> for Filter {
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; POINTS] {
+        filter::<S, TAPS, POINTS>(simd, g)
+    }
+}
+
+impl<const POINTS: usize, const OUTPUTS: usize> Transform<POINTS, OUTPUTS> for Outputs {
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, p: [S::f32s; POINTS]) -> [S::f32s; OUTPUTS] {
+        outputs::<S, OUTPUTS, POINTS>(simd, p)
+    }
+}
+
 /// Bᵀ d. A pair of points ±p shares its sums over even and over odd places.
 #[inline(always)]
-pub(super) fn data<S: Simd, const POINTS: usize>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
+fn data<S: Simd, const POINTS: usize>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
     let times = |x, factor, y| fma(simd, x, simd.splat_f32s(factor), y);
     let mut out = d;
     if POINTS == 6 {
@@ -65,10 +100,7 @@ fn pairs<const POINTS: usize>() -> &'static [(f32, f32)] {
 
 /// G g: the filter's polynomial at each point, over the product of the point's distances from the others.
 #[inline(always)]
-pub(super) fn filter<S: Simd, const TAPS: usize, const POINTS: usize>(
-    simd: S,
-    g: [S::f32s; TAPS],
-) -> [S::f32s; POINTS] {
+fn filter<S: Simd, const TAPS: usize, const POINTS: usize>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; POINTS] {
     let mut out = [g[0]; POINTS];
     if POINTS == 6 {
         // Over the product of the other points' squares.
@@ -89,10 +121,7 @@ pub(super) fn filter<S: Simd, const TAPS: usize, const POINTS: usize>(
 
 /// Aᵀ p: powers of the points weight the products.
 #[inline(always)]
-pub(super) fn outputs<S: Simd, const OUTPUTS: usize, const POINTS: usize>(
-    simd: S,
-    p: [S::f32s; POINTS],
-) -> [S::f32s; OUTPUTS] {
+fn outputs<S: Simd, const OUTPUTS: usize, const POINTS: usize>(simd: S, p: [S::f32s; POINTS]) -> [S::f32s; OUTPUTS] {
     let mut y = [p[0]; OUTPUTS];
     for j in 0..OUTPUTS {
         let term = |n: usize| {
@@ -115,31 +144,25 @@ pub(super) fn outputs<S: Simd, const OUTPUTS: usize, const POINTS: usize>(
     y
 }
 
-/// A one-dimensional transform of FROM values to TO, applied to the columns, then to the rows of a square. Written out in loops:
-/// what is not inlined is not compiled for the vector level.
-macro_rules! both_ways {
-    ($simd:ident, $square:expr, $from:expr, $to:expr, $transform:expr) => {{
-        let square = $square;
-        let zero = $simd.splat_f32s(0.0);
-        let mut half = [[zero; $from]; $to];
-        for column in 0..$from {
-            let mut values = [zero; $from];
-            for row in 0..$from {
-                values[row] = square[row][column];
-            }
-            let values = $transform($simd, values);
-            for row in 0..$to {
-                half[row][column] = values[row];
-            }
+/// The first half of a transform in two dimensions: a one-dimensional transform of the columns of a square of values `at(row, column)`. The
+/// second is the same transform of the rows of `half`. Squares are not handed on as values, which would be copied.
+#[inline(always)]
+pub(super) fn columns<S: Simd, T: Transform<FROM, TO>, const FROM: usize, const TO: usize>(
+    simd: S,
+    at: impl Fn(usize, usize) -> S::f32s,
+    half: &mut [[S::f32s; FROM]; TO],
+) {
+    for column in 0..FROM {
+        let mut values = [simd.splat_f32s(0.0); FROM];
+        for row in 0..FROM {
+            values[row] = at(row, column);
         }
-        let mut whole = [[zero; $to]; $to];
-        for row in 0..$to {
-            whole[row] = $transform($simd, half[row]);
+        let values = T::of(simd, values);
+        for row in 0..TO {
+            half[row][column] = values[row];
         }
-        whole
-    }};
+    }
 }
-pub(super) use both_ways;
 
 #[cfg(test)]
 mod tests {

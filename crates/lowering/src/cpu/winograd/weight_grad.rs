@@ -11,35 +11,39 @@ use pulp::{Simd, WithSimd};
 use super::{
     super::{
         Plan,
+        arithmetic::{self, Arithmetic, Compute},
         matrix::{Sums, Tile, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Square, transpose},
-        vector::{self, fma},
+        vector::{self, store_sixteen},
     },
     Correlation, channel_stride,
-    tiles::{Destination, Images, Values, data_of_channels, gradients_of_channels},
-    transform::{self, both_ways},
+    tiles::{Destination, Images, Pairs, Values, data_of_channels, gradients_of_channels},
+    transform::{Outputs, Transform, columns},
 };
 
-/// Fewest tiles of a matrix product, if the batch has as many.
+/// Least depth of a matrix product, if the batch has as many tiles.
 const DEPTH: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Extents {
     c: Correlation,
+    /// Words of the tiles of a sheet.
+    words: usize,
     /// Sheets that are taken at a time.
     sheets: usize,
 }
 
 impl Extents {
     fn new(c: Correlation) -> Self {
-        Self { c, sheets: DEPTH.div_ceil(c.per_sheet()).min(c.sheets()) }
+        let words = c.per_sheet().div_ceil(c.precision.step());
+        Self { c, words, sheets: DEPTH.div_ceil(words).min(c.sheets()) }
     }
-    /// Tiles of the sheets that are taken at a time.
+    /// Words of the sheets that are taken at a time.
     fn block(&self) -> usize {
-        self.sheets * self.c.per_sheet()
+        self.sheets * self.words
     }
     /// Transformed values of one group, of inputs and of output gradients.
     fn values(&self) -> [usize; 2] {
@@ -53,7 +57,7 @@ impl Extents {
 }
 
 /// Transforms the tiles of some sheets: inputs and output gradients, some channels of one sheet a task.
-struct Transform {
+struct TransformTiles {
     e: Extents,
     sheets: Range<usize>,
     x: Slot,
@@ -63,14 +67,14 @@ struct Transform {
     gradients: Slot,
 }
 
-impl Transform {
+impl TransformTiles {
     /// Tasks for the inputs and for the gradients of one sheet and group.
     fn panels(&self) -> [usize; 2] {
         [self.e.c.from, self.e.c.to].map(|channels| channels.div_ceil(Tile::new().columns))
     }
 }
 
-impl Kernel for Transform {
+impl Kernel for TransformTiles {
     fn name(&self) -> &'static str {
         "winograd gradient tiles"
     }
@@ -82,21 +86,21 @@ impl Kernel for Transform {
         h * w * Tile::new().columns
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
-        vector::run(TransformTask { kernel: self, task, memory, image: scratch });
+        arithmetic::run(self.e.c.precision, TransformTask { kernel: self, task, memory, image: scratch });
     }
 }
 
 struct TransformTask<'a> {
-    kernel: &'a Transform,
+    kernel: &'a TransformTiles,
     task: usize,
     memory: &'a Memory,
     image: &'a mut [f32],
 }
 
-impl WithSimd for TransformTask<'_> {
+impl Compute for TransformTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
         let Self { kernel, task, memory, image } = self;
         let c = &kernel.e.c;
         let [inputs, gradients] = kernel.panels();
@@ -117,16 +121,43 @@ impl WithSimd for TransformTask<'_> {
         let size = c.products() * block * stride;
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
         let mut values = Values { destination: Destination::Shared(memory, target, group * size), block, stride };
-        let first = position * c.per_sheet();
+        let first = position * kernel.e.words;
+        macro_rules! inputs {
+            ($points:literal) => {{
+                let tiles = 0..c.per_sheet();
+                data_of_channels::<S, A, 2, $points>(
+                    simd,
+                    arithmetic,
+                    Pairs::Tiles,
+                    c,
+                    images,
+                    channel,
+                    tiles,
+                    image,
+                    &mut values,
+                    first,
+                );
+            }};
+        }
+        macro_rules! gradients {
+            ($points:literal) => {
+                gradients_of_channels::<S, A, 2, $points>(
+                    simd,
+                    arithmetic,
+                    c,
+                    images,
+                    channel,
+                    image,
+                    &mut values,
+                    first,
+                )
+            };
+        }
         match (is_input, c.kernel) {
-            (true, 3) => {
-                data_of_channels::<S, 2, 6>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
-            }
-            (true, _) => {
-                data_of_channels::<S, 2, 8>(simd, c, images, channel, 0..c.per_sheet(), image, &mut values, first);
-            }
-            (false, 3) => gradients_of_channels::<S, 2, 6>(simd, c, images, channel, image, &mut values, first),
-            (false, _) => gradients_of_channels::<S, 2, 8>(simd, c, images, channel, image, &mut values, first),
+            (true, 3) => inputs!(6),
+            (true, _) => inputs!(8),
+            (false, 3) => gradients!(6),
+            (false, _) => gradients!(8),
         }
     }
 }
@@ -135,8 +166,8 @@ impl WithSimd for TransformTask<'_> {
 /// output channels, columns input channels. One of the products of a group a task.
 struct Accumulate {
     e: Extents,
-    /// Tiles of this time; the last may be fewer.
-    tiles: usize,
+    /// Sheets of this time; the last may be fewer.
+    sheets: usize,
     inputs: Slot,
     gradients: Slot,
     sums: Slot,
@@ -149,7 +180,7 @@ impl Kernel for Accumulate {
     }
     fn work(&self) -> Work {
         let work = self.e.c.work();
-        let share = self.tiles as f64 / (self.e.c.sheets() * self.e.c.per_sheet()) as f64;
+        let share = self.sheets as f64 / self.e.c.sheets() as f64;
         Work { defined_flop: work.defined_flop * share, done_flop: work.done_flop * share }
     }
     fn tasks(&self) -> usize {
@@ -158,12 +189,13 @@ impl Kernel for Accumulate {
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let [inputs, gradients] = self.e.values().map(|values| values / self.e.c.products());
         let size = self.e.sums();
-        vector::run(AccumulateTask {
+        let task = AccumulateTask {
             kernel: self,
             x: &memory.read(self.inputs)[task * inputs..][..inputs],
             dy: &memory.read(self.gradients)[task * gradients..][..gradients],
             sums: memory.write(self.sums, task * size..(task + 1) * size),
-        });
+        };
+        arithmetic::run(self.e.c.precision, task);
     }
 }
 
@@ -174,22 +206,23 @@ struct AccumulateTask<'a> {
     sums: &'a mut [f32],
 }
 
-impl WithSimd for AccumulateTask<'_> {
+impl Compute for AccumulateTask<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(simd: S, accumulate(self));
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        with_tile!(simd: S, arithmetic: A, accumulate(self));
     }
 }
 
 #[inline(always)]
-fn accumulate<S: Simd, const M: usize, const N: usize>(simd: S, t: AccumulateTask) {
+fn accumulate<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, arithmetic: A, t: AccumulateTask) {
     let AccumulateTask { kernel, x, dy, sums } = t;
     let c = &kernel.e.c;
     let width = N * S::F32_LANES;
     let (x_stride, dy_stride) = (channel_stride(c.from), channel_stride(c.to));
-    let x = &x[..kernel.tiles * x_stride];
-    let dy = &dy[..kernel.tiles * dy_stride];
+    let words = kernel.sheets * kernel.e.words;
+    let x = &x[..words * x_stride];
+    let dy = &dy[..words * dy_stride];
     let columns = c.from.div_ceil(width);
     for column in 0..columns {
         for row in 0..c.to.div_ceil(M) {
@@ -200,7 +233,7 @@ fn accumulate<S: Simd, const M: usize, const N: usize>(simd: S, t: AccumulateTas
                 for i in 0..M {
                     let value = simd.splat_f32s(left[i]);
                     for n in 0..N {
-                        tile[i][n] = fma(simd, value, right[n], tile[i][n]);
+                        tile[i][n] = arithmetic.step(simd, value, right[n], tile[i][n]);
                     }
                 }
             }
@@ -278,28 +311,36 @@ fn finish5<S: Simd, const M: usize, const N: usize>(simd: S, t: FinishTask) {
 fn finish<S: Simd, const M: usize, const N: usize, const K: usize, const POINTS: usize>(simd: S, t: FinishTask) {
     let c = &t.e.c;
     let width = N * S::F32_LANES;
-    let columns = c.from.div_ceil(width);
+    let panels = c.from.div_ceil(width);
     let size = t.e.sums();
+    let mut half = [[simd.splat_f32s(0.0); POINTS]; K];
     for (row, dw) in t.rows.clone().zip(t.dw.chunks_exact_mut(c.from * K * K)) {
         for channel in (0..c.from).step_by(S::F32_LANES) {
-            let at = ((row / M * columns + channel / width) * M + row % M) * width + channel % width;
-            let mut square = [[simd.splat_f32s(0.0); POINTS]; POINTS];
-            for (product, value) in square.as_flattened_mut().iter_mut().enumerate() {
-                *value = S::as_simd_f32s(&t.sums[product * size + at..][..S::F32_LANES]).0[0];
-            }
-            let square: [[S::f32s; K]; K] = both_ways!(simd, square, POINTS, K, transform::outputs::<S, K, POINTS>);
+            let at = ((row / M * panels + channel / width) * M + row % M) * width + channel % width;
+            columns::<S, Outputs, POINTS, K>(
+                simd,
+                #[inline(always)]
+                |row, column| S::as_simd_f32s(&t.sums[(row * POINTS + column) * size + at..][..S::F32_LANES]).0[0],
+                &mut half,
+            );
             // Rows are taps, then channels.
             let mut values: [Square; 2] = [[[0.0; 16]; 16]; 2];
-            for (to, from) in values.as_flattened_mut().iter_mut().zip(square.as_flattened()) {
-                S::as_mut_simd_f32s(to).0[0] = *from;
+            for row in 0..K {
+                let taps: [S::f32s; K] = Outputs::of(simd, half[row]);
+                for column in 0..K {
+                    let to = &mut values.as_flattened_mut()[row * K + column];
+                    S::as_mut_simd_f32s(to).0[0] = taps[column];
+                }
             }
             for part in &mut values[..(K * K).div_ceil(16)] {
                 transpose(simd, part);
             }
-            let kernels = dw[channel * K * K..].chunks_exact_mut(K * K).take(S::F32_LANES);
-            for (lane, kernel) in kernels.enumerate() {
-                for (part, kernel) in values.iter().zip(kernel.chunks_mut(16)) {
-                    kernel.copy_from_slice(&part[lane][..kernel.len()]);
+            // What is written behind a kernel is overwritten by the next.
+            for lane in 0..S::F32_LANES.min(c.from - channel) {
+                for (n, part) in values.iter().enumerate().take((K * K).div_ceil(16)) {
+                    if let Some(to) = dw.get_mut((channel + lane) * K * K + n * 16..) {
+                        store_sixteen(simd, &part[lane], to);
+                    }
                 }
             }
         }
@@ -314,11 +355,11 @@ pub(in super::super) fn weight_grad(plan: &mut Plan, c: Correlation, x: &[Slot],
     let sums = plan.temporary(c.groups * c.products() * e.sums());
     for start in (0..c.sheets()).step_by(e.sheets) {
         let sheets = start..(start + e.sheets).min(c.sheets());
-        let tiles = sheets.len() * c.per_sheet();
+        let count = sheets.len();
         let touches = [x[0], x[1], inputs, gradients];
-        plan.push(Transform { e, sheets, x: x[0], dy: x[1], inputs, gradients }, &touches);
+        plan.push(TransformTiles { e, sheets, x: x[0], dy: x[1], inputs, gradients }, &touches);
         let touches = [inputs, gradients, sums];
-        plan.push(Accumulate { e, tiles, inputs, gradients, sums, first: start == 0 }, &touches);
+        plan.push(Accumulate { e, sheets: count, inputs, gradients, sums, first: start == 0 }, &touches);
     }
     plan.push(Finish { e, sums, dw }, &[sums, dw]);
 }
