@@ -30,10 +30,14 @@ const BLOCK: usize = 64;
 /// these sums, magnified by the transform of the outputs, is most of the error of minimal filtering.
 const DEPTH: usize = 128;
 
+/// Output channels that a block's products are computed for at a time: few enough for the products to stay in the second-level cache until
+/// they are transformed back.
+const PASS: usize = 64;
+
 /// Tiles, rows of a block are a multiple of this: of the rows of every register tile.
 const ROWS: usize = 12;
 
-/// Transformed weights [groups, products, panels, words of from, columns of a panel] of a correlation.
+/// Transformed weights [groups, passes, products, panels of a pass, words of from, columns of a panel] of a correlation.
 struct Weights {
     c: Correlation,
     /// Weights as they stand: [O, C/g, k, k].
@@ -47,6 +51,10 @@ impl Weights {
     /// Values of one product of one group.
     fn product(c: &Correlation) -> usize {
         c.to.next_multiple_of(Tile::new().columns) * c.words(c.from)
+    }
+    /// Panels of a pass; the last may have fewer.
+    fn panels(c: &Correlation, pass: usize) -> usize {
+        (c.to - pass * PASS).min(PASS).div_ceil(Tile::new().columns)
     }
 }
 
@@ -102,7 +110,9 @@ fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
             if A::STEP == 2 {
                 half_transformed(simd, t, (group, input + lanes, first), &mut next);
             }
-            let at = (first / width * words + word) * width + first % width;
+            let (pass, panel) = (first / PASS, first % PASS / width);
+            let panels = Weights::panels(&c, pass);
+            let from = group * c.products() * size + c.products() * pass * PASS * words;
             for row in 0..POINTS {
                 let mut products: [S::f32s; POINTS] = Filter::of(simd, half[row]);
                 if A::STEP == 2 {
@@ -112,7 +122,7 @@ fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
                     }
                 }
                 for column in 0..POINTS {
-                    let at = (group * c.products() + row * POINTS + column) * size + at;
+                    let at = from + (((row * POINTS + column) * panels + panel) * words + word) * width + first % width;
                     let to = t.memory.write(y, at..at + lanes);
                     S::as_mut_simd_f32s(to).0[0] = products[column];
                 }
@@ -178,12 +188,12 @@ impl Apply {
         let total = self.sheets() * self.c.per_sheet();
         total.div_ceil(total.div_ceil(BLOCK)).next_multiple_of(ROWS)
     }
-    /// A group's padded channels of one sheet, `columns` at a time; then values of a block's tiles before and after the
-    /// matrix products.
+    /// A group's padded channels of one sheet, `columns` at a time; then values of a block's tiles before the matrix products, and those of a
+    /// pass after them.
     fn room(&self) -> [usize; 3] {
         let [h, w] = self.c.padded();
         let values = |channels| self.c.products() * self.block() * channel_stride(channels);
-        [h * w * Tile::new().columns, values(self.c.words(self.c.from)), values(self.c.to)]
+        [h * w * Tile::new().columns, values(self.c.words(self.c.from)), values(PASS)]
     }
 }
 
@@ -251,24 +261,27 @@ fn apply<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, ari
                 let first = sheet * c.per();
                 let planes = &x[first * input + group * c.from * c.h * c.w..];
                 let there = Images { planes, count: c.per().min(images - first), stride: input };
-                let mut values = Values {
-                    destination: Destination::Private(&mut *before),
-                    block: kernel.block(),
-                    stride: channel_stride(c.words(c.from)),
-                };
+                let (block, panel) = (kernel.block(), channel_stride(c.words(c.from)));
+                let destination = Destination::Private(&mut *before);
+                let mut values = Values { destination, block, panel, size: block * panel };
                 data::<S, A, N>(simd, arithmetic, c, there, here.clone(), image, &mut values, done);
                 done += here.len();
             }
             let weights = &weights[group * c.products() * size..][..c.products() * size];
-            products::<S, A, M, N>(simd, arithmetic, kernel, block.len(), weights, before, after);
             let bias = bias.map(|bias| &bias[group * c.to..][..c.to]);
-            let mut done = 0;
-            for (sheet, here) in by_sheet(c, block.clone()) {
-                let first = sheet * c.per();
-                let planes = &mut y[first * output + group * c.to * c.oh * c.ow..];
-                let planes = (planes, c.per().min(images - first));
-                with_kernel!(c, results::<S>(simd, kernel, here.clone(), after, done, bias, planes));
-                done += here.len();
+            for pass in 0..c.to.div_ceil(PASS) {
+                let weights = &weights[c.products() * pass * PASS * c.words(c.from)..];
+                let panels = Weights::panels(c, pass);
+                products::<S, A, M, N>(simd, arithmetic, kernel, (block.len(), panels), weights, before, after);
+                let mut done = 0;
+                for (sheet, here) in by_sheet(c, block.clone()) {
+                    let first = sheet * c.per();
+                    let planes = &mut y[first * output + group * c.to * c.oh * c.ow..];
+                    let planes = (planes, c.per().min(images - first));
+                    let channels = pass * PASS..c.to.min((pass + 1) * PASS);
+                    with_kernel!(c, results::<S>(simd, kernel, here.clone(), channels, after, done, bias, planes));
+                    done += here.len();
+                }
             }
         }
     }
@@ -319,13 +332,13 @@ fn data<S: Simd, A: Arithmetic<S>, const N: usize>(
     }
 }
 
-/// after [products, tiles, to] = before [products, tiles, words of from] · weights [products, panels, words of from, columns].
+/// after [products, tiles, channels of a pass] = before [products, tiles, words of from] · weights [products, panels, words of from, columns].
 #[inline(always)]
 fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
     arithmetic: A,
     kernel: &Apply,
-    tiles: usize,
+    (tiles, panels): (usize, usize),
     weights: &[f32],
     before: &[f32],
     after: &mut [f32],
@@ -333,17 +346,17 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     let c = &kernel.c;
     let width = N * S::F32_LANES;
     let words = c.words(c.from);
-    let (from, to) = (channel_stride(words), channel_stride(c.to));
+    let (from, to) = (channel_stride(words), channel_stride(PASS));
     let depth = words.div_ceil(words.div_ceil(DEPTH));
     let left = before.chunks_exact(kernel.block() * from);
     let results = after.chunks_exact_mut(kernel.block() * to);
     let mut weights = weights;
     for (left, results) in left.zip(results) {
-        for panel in (0..c.to).step_by(width) {
+        for panel in 0..panels {
             for start in (0..words).step_by(depth) {
                 let right;
                 (right, weights) = weights.split_at(depth.min(words - start) * width);
-                let to = Target { values: &mut results[panel..], stride: to, accumulate: start > 0 };
+                let to = Target { values: &mut results[panel * width..], stride: to, accumulate: start > 0 };
                 row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, weights, to);
             }
         }
@@ -361,32 +374,34 @@ fn parts(from: usize, period: usize, extent: usize, sheet: usize) -> [(usize, us
     [(0, image, place, here), (skipped, image + 1, 0, beyond)]
 }
 
-/// Transforms the products of one sheet's tiles back and writes the planes [to, oh, ow] of its images, of which so many are
+/// Transforms the products of some channels of one sheet's tiles back and writes the planes [to, oh, ow] of its images, of which so many are
 /// there.
+#[expect(clippy::too_many_arguments, reason = "a sheet's parts and where they go")]
 #[inline(always)]
 fn results<S: Simd, const K: usize, const POINTS: usize>(
     simd: S,
     kernel: &Apply,
     tiles: Range<usize>,
+    channels: Range<usize>,
     after: &[f32],
     first: usize,
     bias: Option<&[f32]>,
     (planes, images): (&mut [f32], usize),
 ) {
     let c = &kernel.c;
-    let (stride, across) = (channel_stride(c.to), c.tiles()[1]);
+    let (stride, across) = (channel_stride(PASS), c.tiles()[1]);
     let (plane, block, output) = (c.oh * c.ow, kernel.block(), c.groups * c.to * c.oh * c.ow);
     let period = c.period();
     let mut half = [[simd.splat_f32s(0.0); POINTS]; SIDE];
-    for channel in (0..c.to).step_by(S::F32_LANES) {
-        let lanes = S::F32_LANES.min(c.to - channel);
+    for channel in channels.clone().step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(channels.end - channel);
         let mut biases = [0.0; 16];
         if let Some(bias) = bias {
             biases[..lanes].copy_from_slice(&bias[channel..][..lanes]);
         }
         let bias = S::as_simd_f32s(&biases).0[0];
         for (position, tile) in tiles.clone().enumerate() {
-            let at = (first + position) * stride + channel;
+            let at = (first + position) * stride + channel - channels.start;
             columns::<S, Outputs, POINTS, SIDE>(
                 simd,
                 #[inline(always)]

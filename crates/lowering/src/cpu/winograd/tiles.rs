@@ -32,18 +32,27 @@ pub(super) enum Pairs {
     Tiles,
 }
 
-/// Transformed values of tiles [products, block, stride], or words of them.
+/// Transformed values of tiles, or words of them: [products, panels, block, channels of a panel].
 pub(super) struct Values<'a> {
     pub(super) destination: Destination<'a>,
+    /// Tiles that there is room for.
     pub(super) block: usize,
-    pub(super) stride: usize,
+    /// Channels of a panel: whole registers.
+    pub(super) panel: usize,
+    /// Values of one product.
+    pub(super) size: usize,
 }
 
 impl Values<'_> {
-    /// Writes one of the products of a register of channels of a tile.
+    /// Where the first product of a register of channels of a tile lies.
     #[inline(always)]
-    fn put<S: Simd>(&mut self, product: usize, tile: usize, channel: usize, value: S::f32s) {
-        let at = (product * self.block + tile) * self.stride + channel;
+    fn place(&self, tile: usize, channel: usize) -> usize {
+        (channel / self.panel * self.block + tile) * self.panel + channel % self.panel
+    }
+    /// Writes one of its products.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, place: usize, product: usize, value: S::f32s) {
+        let at = product * self.size + place;
         let to = match &mut self.destination {
             Destination::Private(values) => &mut values[at..at + S::F32_LANES],
             Destination::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
@@ -215,6 +224,7 @@ fn put_tiles<
                     Pairs::Tiles => next = zeros,
                 }
             }
+            let place = values.place(first + position, to);
             for row in 0..POINTS {
                 let mut products = T::of(simd, half[row]);
                 if A::STEP == 2 {
@@ -224,7 +234,7 @@ fn put_tiles<
                     }
                 }
                 for column in 0..POINTS {
-                    values.put::<S>(row * POINTS + column, first + position, to, products[column]);
+                    values.put::<S>(place, row * POINTS + column, products[column]);
                 }
             }
         }

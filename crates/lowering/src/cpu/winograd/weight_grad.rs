@@ -19,13 +19,13 @@ use super::{
         transpose::{Square, transpose},
         vector::{self, store_sixteen},
     },
-    Correlation, channel_stride,
+    Correlation,
     tiles::{Destination, Images, Pairs, Values, data_of_channels, gradients_of_channels},
     transform::{Outputs, Transform, columns},
 };
 
-/// Least depth of a matrix product, if the batch has as many tiles.
-const DEPTH: usize = 128;
+/// Words of tiles that a matrix product sums over, about: many, since each product reads and writes all sums.
+const DEPTH: usize = 400;
 
 #[derive(Clone, Copy)]
 struct Extents {
@@ -39,15 +39,26 @@ struct Extents {
 impl Extents {
     fn new(c: Correlation) -> Self {
         let words = c.per_sheet().div_ceil(c.precision.step());
-        Self { c, words, sheets: DEPTH.div_ceil(words).min(c.sheets()) }
+        // Equal parts of the batch.
+        let parts = c.sheets().div_ceil(DEPTH.div_ceil(words));
+        Self { c, words, sheets: c.sheets().div_ceil(parts) }
     }
     /// Words of the sheets that are taken at a time.
     fn block(&self) -> usize {
         self.sheets * self.words
     }
-    /// Transformed values of one group, of inputs and of output gradients.
+    /// Channels of a panel of inputs, and of output gradients: those of a register tile's columns, and of four times its rows, which are whole
+    /// registers. What a register tile reads is so one after the other in memory.
+    fn panels(&self) -> [usize; 2] {
+        let Tile { rows, columns } = Tile::new();
+        [columns, 4 * rows]
+    }
+    /// Transformed values of one product of one group, of inputs and of output gradients.
     fn values(&self) -> [usize; 2] {
-        [self.c.from, self.c.to].map(|channels| self.c.products() * self.block() * channel_stride(channels))
+        let [x, dy] = self.panels();
+        // Two registers of channels are transformed at a time.
+        let [from, to] = [self.c.from, self.c.to].map(|channels| channels.next_multiple_of(x));
+        [from, to.next_multiple_of(dy)].map(|channels| self.block() * channels)
     }
     /// Sums of one product of one group.
     fn sums(&self) -> usize {
@@ -62,7 +73,7 @@ struct TransformTiles {
     sheets: Range<usize>,
     x: Slot,
     dy: Slot,
-    /// [groups, products, tiles, channels].
+    /// [groups, products, panels, tiles, channels of a panel].
     inputs: Slot,
     gradients: Slot,
 }
@@ -116,11 +127,12 @@ impl Compute for TransformTask<'_> {
         let planes = &memory.read(slot)[(first * c.groups + group) * channels * pixels..];
         let (count, stride) = (c.per().min(c.images - first), c.groups * channels * pixels);
         let images = Images { planes, count, stride };
-        let stride = channel_stride(channels);
         let block = kernel.e.block();
-        let size = c.products() * block * stride;
+        let which = usize::from(!is_input);
+        let (panel_width, size) = (kernel.e.panels()[which], kernel.e.values()[which]);
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
-        let mut values = Values { destination: Destination::Shared(memory, target, group * size), block, stride };
+        let destination = Destination::Shared(memory, target, group * c.products() * size);
+        let mut values = Values { destination, block, panel: panel_width, size };
         let first = position * kernel.e.words;
         macro_rules! inputs {
             ($points:literal) => {{
@@ -187,7 +199,7 @@ impl Kernel for Accumulate {
         self.e.c.groups * self.e.c.products()
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let [inputs, gradients] = self.e.values().map(|values| values / self.e.c.products());
+        let [inputs, gradients] = self.e.values();
         let size = self.e.sums();
         let task = AccumulateTask {
             kernel: self,
@@ -219,17 +231,16 @@ fn accumulate<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S
     let AccumulateTask { kernel, x, dy, sums } = t;
     let c = &kernel.e.c;
     let width = N * S::F32_LANES;
-    let (x_stride, dy_stride) = (channel_stride(c.from), channel_stride(c.to));
     let words = kernel.sheets * kernel.e.words;
-    let x = &x[..words * x_stride];
-    let dy = &dy[..words * dy_stride];
+    let block = kernel.e.block();
     let columns = c.from.div_ceil(width);
-    for column in 0..columns {
+    for (column, x) in x.chunks_exact(block * width).enumerate().take(columns) {
+        let right = S::as_simd_f32s(&x[..words * width]).0.as_chunks::<N>().0;
         for row in 0..c.to.div_ceil(M) {
+            let left = &dy[row / 4 * block * 4 * M..][..words * 4 * M];
             let mut tile: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
-            for (x, dy) in x.chunks_exact(x_stride).zip(dy.chunks_exact(dy_stride)) {
-                let right = S::as_simd_f32s(&x[column * width..][..width]).0;
-                let left = &dy[row * M..][..M];
+            for (left, right) in left.chunks_exact(4 * M).zip(right) {
+                let left = &left[row % 4 * M..][..M];
                 for i in 0..M {
                     let value = simd.splat_f32s(left[i]);
                     for n in 0..N {
@@ -350,7 +361,7 @@ fn finish<S: Simd, const M: usize, const N: usize, const K: usize, const POINTS:
 /// x = [x, dy].
 pub(in super::super) fn weight_grad(plan: &mut Plan, c: Correlation, x: &[Slot], dw: Slot) {
     let e = Extents::new(c);
-    let [inputs, gradients] = e.values().map(|values| c.groups * values);
+    let [inputs, gradients] = e.values().map(|values| c.groups * c.products() * values);
     let (inputs, gradients) = (plan.temporary(inputs), plan.temporary(gradients));
     let sums = plan.temporary(c.groups * c.products() * e.sums());
     for start in (0..c.sheets()).step_by(e.sheets) {
