@@ -4,7 +4,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
+
+use store::{EpochRow, NewExperiment, NewTrial, Outcome, Provenance, Store};
 
 use crate::workplace::{DB, SMALL, Workplace};
 
@@ -58,6 +61,20 @@ impl Server {
     fn get(&self, path: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
     }
+
+    /// A report, once it has been made: until then a page says that it is being made, and when to ask again.
+    fn report(&self, path: &str) -> Answer {
+        let start = Instant::now();
+        loop {
+            let answer = self.get(path);
+            if answer.status != 202 {
+                return answer;
+            }
+            assert!(answer.head.contains("Refresh: 1\r\n") && answer.body.contains("being made"), "{}", answer.body);
+            assert!(start.elapsed() < Duration::from_secs(120), "the report is never made");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 #[test]
@@ -80,10 +97,11 @@ fn experiments_runs_and_reports_are_pages() {
     assert!(experiment.body.contains("<svg") && experiment.body.contains("href=\"/run/4\""), "{}", experiment.body);
     assert_eq!(experiment.body.matches("<polyline").count(), 8, "two curves of each run");
     let run = server.get("/run/1");
-    for part in ["train.weight_decay", "commit_hash", "validation_top1", "61706"] {
+    for part in ["<a href=\"/experiment/1\">small</a>", "train.weight_decay", "commit_hash", "validation_top1", "61706"]
+    {
         assert!(run.body.contains(part), "{part}");
     }
-    let report = server.get("/experiment/1/report");
+    let report = server.report("/experiment/1/report");
     assert!(report.status == 200 && report.body.contains("<!doctype html") | report.body.contains("<!DOCTYPE html"));
     for path in ["/style.css", "/live.js", "/experiment/1?part"] {
         assert_eq!(server.get(path).status, 200, "{path}");
@@ -151,10 +169,54 @@ fn curves_grow_while_a_sweep_runs() {
     let second = server.get("/experiment/1?part");
     assert!(points(&second.body) > points(&first.body), "the curve has grown");
     assert!(second.body.contains("class=\"running\""), "{}", second.body);
-    let report = server.get("/experiment/1/report");
+    let report = server.report("/experiment/1/report");
     assert!(report.status == 200 && report.body.contains("no run has finished"), "{}", report.body);
     sweep.kill().unwrap();
     sweep.wait().unwrap();
+}
+
+#[test]
+fn long_lists_are_parted_into_pages() {
+    let place = Workplace::new();
+    let store = Store::open(place.path(DB)).unwrap();
+    let planned: Vec<NewTrial> = (0..450)
+        .map(|number| NewTrial {
+            identity: format!("{number:032}"),
+            canonical: "{}".into(),
+            label: format!("trial {number}"),
+            architecture: "lenet5".into(),
+            ..Default::default()
+        })
+        .collect();
+    let id = store.record_experiment(&NewExperiment { name: "many".into(), ..Default::default() }, &planned).unwrap();
+    for _ in &planned {
+        let run = store.claim_next(id, "w", Duration::from_secs(60), &Provenance::default()).unwrap().unwrap().run;
+        if run.0 == 1 {
+            for epoch in 1..=250 {
+                let row = EpochRow { epoch, validation_top1: Some(0.5), ..Default::default() };
+                store.record_epoch(run, "w", &row).unwrap();
+            }
+        }
+        let outcome = Outcome::Done { tested_epoch: 1, checkpoint: None, train_seconds: 1.0, peak_memory_bytes: 1 };
+        store.finish(run, "w", &outcome).unwrap();
+    }
+    let server = Server::start(&place);
+    let rows = |path: &str| server.get(path).body.matches("<tr><td").count();
+    let runs = |path: &str| server.get(path).body.matches("href=\"/run/").count();
+    assert_eq!(
+        ["", "?page=2", "?page=3", "?page=4"].map(|page| runs(&format!("/experiment/1{page}"))),
+        [200, 200, 50, 0]
+    );
+    let second = server.get("/experiment/1?page=2&part").body;
+    for part in ["rows 201 to 400", "\"?page=1\"", "\"?page=3\"", "\"/run/250\"", "\"/run/51\""] {
+        assert!(second.contains(part), "{part} in {second}");
+    }
+    assert!(!second.contains("<html"));
+    assert!(!server.get("/experiment/1?page=3").body.contains("older"), "there is nothing behind the last page");
+    assert_eq!(["/run/1", "/run/1?page=2"].map(rows), [201, 51], "epochs, and one claim");
+    for page in ["0", "-1", "x", "", "99999999999"] {
+        assert_eq!(server.get(&format!("/experiment/1?page={page}")).status, 404, "{page}");
+    }
 }
 
 #[test]
@@ -166,7 +228,7 @@ fn names_and_notes_are_text_on_every_page() {
     place.run_words(&["tag", "1", hostile]).exits(0);
     let server = Server::start(&place);
     for page in ["/", "/experiment/1", "/run/1", "/experiment/1?part", "/experiment/1/report"] {
-        let answer = server.get(page);
+        let answer = server.report(page);
         assert_eq!(answer.status, 200, "{page}: {}", answer.body);
         assert!(answer.body.contains("&lt;script&gt;"), "{page}: {}", answer.body);
         let shown = answer.body.replace("<script>", if page.ends_with("report") { "" } else { "<script>" });

@@ -18,6 +18,8 @@ pub struct Listing<'a> {
     pub archived: bool,
     /// At most so many, the newest first.
     pub limit: Option<u32>,
+    /// Without so many of the newest.
+    pub skip: u32,
 }
 
 fn optional(text: Option<&str>) -> Value {
@@ -53,12 +55,13 @@ impl Store {
                     WHERE g.experiment_id = x.experiment_id AND g.tag = ?2))
              GROUP BY x.experiment_id
              ORDER BY x.updated_ms DESC, x.experiment_id DESC
-             LIMIT ?3",
+             LIMIT ?3 OFFSET ?5",
             &[
                 Value::Integer(listing.archived.into()),
                 optional(listing.tag),
                 Value::Integer(listing.limit.map_or(-1, i64::from)),
                 Value::Integer(now_ms()),
+                Value::Integer(listing.skip.into()),
             ],
         )
     }
@@ -90,7 +93,7 @@ impl Store {
                 AND (?5 OR NOT (r.run_id IN (SELECT run_id FROM archived_runs)
                     OR coalesce(x.experiment_id IN (SELECT experiment_id FROM archived_experiments), 0)))
              ORDER BY r.run_id DESC
-             LIMIT ?6"
+             LIMIT ?6 OFFSET ?8"
         );
         self.query(
             &sql,
@@ -102,6 +105,7 @@ impl Store {
                 Value::Integer(listing.archived.into()),
                 Value::Integer(listing.limit.map_or(-1, i64::from)),
                 Value::Integer(now_ms()),
+                Value::Integer(listing.skip.into()),
             ],
         )
     }

@@ -22,6 +22,25 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
+/// Parts that a long curve is divided into, each drawn as its least and its largest value: all that can be seen of it.
+const PARTS: usize = 200;
+
+/// The points that are drawn.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= 2 * PARTS {
+        return points.to_vec();
+    }
+    let mut out = Vec::with_capacity(2 * PARTS + 1);
+    for part in points.chunks(points.len().div_ceil(PARTS)) {
+        let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        if let (Some(&least), Some(&largest)) = (part.iter().min_by(by_value), part.iter().max_by(by_value)) {
+            out.extend(if least.0 <= largest.0 { [least, largest] } else { [largest, least] });
+        }
+    }
+    out.extend(points.last());
+    out
+}
+
 /// A step between ticks of 1, 2 or 5 times a power of ten, for at most six of them.
 fn step(span: f64) -> f64 {
     let rough = (span / 5.0).max(f64::MIN_POSITIVE);
@@ -59,7 +78,7 @@ pub fn svg(title: &str, unit: &str, curves: &[Curve]) -> String {
     let x = |epoch: f64| LEFT + (WIDTH - LEFT - RIGHT) * if last > first { (epoch - first) / across } else { 0.5 };
     let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low);
     let mut out = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><text class=\"title\" x=\"{LEFT}\" y=\"16\">{0}{1}</text>",
+        "<div class=\"wide\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><text class=\"title\" x=\"{LEFT}\" y=\"16\">{0}{1}</text>",
         escaped(title),
         if unit.is_empty() { String::new() } else { format!(" [{}]", escaped(unit)) }
     );
@@ -96,7 +115,7 @@ pub fn svg(title: &str, unit: &str, curves: &[Curve]) -> String {
     for (index, curve) in curves.iter().enumerate() {
         let color = color(index);
         let path: String =
-            curve.points.iter().map(|&(epoch, value)| format!("{:.1},{:.1} ", x(epoch), y(value))).collect();
+            thinned(&curve.points).iter().map(|&(epoch, value)| format!("{:.1},{:.1} ", x(epoch), y(value))).collect();
         let _ = write!(
             out,
             "<g class=\"{color}\"><title>{}</title><polyline points=\"{}\"/>",
@@ -109,6 +128,24 @@ pub fn svg(title: &str, unit: &str, curves: &[Curve]) -> String {
         }
         out.push_str("</g>");
     }
-    out.push_str("</svg>");
+    out.push_str("</svg></div>");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_keeps_its_extremes_and_its_end() {
+        let mut points: Vec<(f64, f64)> = (1..=5000).map(|epoch| (f64::from(epoch), 0.5)).collect();
+        (points[1234].1, points[4000].1, points[4999].1) = (9.0, -9.0, 0.25);
+        let drawn = thinned(&points);
+        assert!(drawn.len() <= 2 * PARTS + 1, "{}", drawn.len());
+        for kept in [points[1234], points[4000], points[4999]] {
+            assert!(drawn.contains(&kept), "{kept:?}");
+        }
+        assert!(drawn.is_sorted_by(|a, b| a.0 <= b.0), "from left to right");
+        assert_eq!(thinned(&points[..400]), &points[..400], "a short one is drawn as it is");
+    }
 }

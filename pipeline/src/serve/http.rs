@@ -35,10 +35,14 @@ impl Response {
         Self { status, kind: "text/html; charset=utf-8", policy: OWN, again_s: None, body: body.into_bytes() }
     }
 
-    /// A report; one that grows is asked for again after a while.
-    pub fn report(body: String, grows: bool) -> Self {
-        let again_s = grows.then_some(20);
+    /// A report; the browser asks for it again after so many seconds.
+    pub fn report(body: String, again_s: Option<u32>) -> Self {
         Self { status: 200, kind: "text/html; charset=utf-8", policy: WHOLE, again_s, body: body.into_bytes() }
+    }
+
+    /// A page that stands in for one which is being made; the browser asks again every second.
+    pub fn wait(body: String) -> Self {
+        Self { again_s: Some(1), ..Self::page(202, body) }
     }
 
     /// A file that pages need.
@@ -55,6 +59,7 @@ impl Response {
     fn send(&self, mut stream: &TcpStream, with_body: bool) -> std::io::Result<()> {
         let reason = match self.status {
             200 => "OK",
+            202 => "Accepted",
             400 => "Bad Request",
             403 => "Forbidden",
             404 => "Not Found",
@@ -79,8 +84,8 @@ impl Response {
     }
 }
 
-/// Reads a request and answers it. `answer` gets the path and whether only the changing part of the page is wanted.
-pub fn converse(stream: TcpStream, answer: &dyn Fn(&str, bool) -> Response) -> std::io::Result<()> {
+/// Reads a request and answers it. `answer` gets the path and the query behind it.
+pub fn converse(stream: TcpStream, answer: &dyn Fn(&str, &str) -> Response) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new((&stream).take(HEAD));
@@ -110,7 +115,7 @@ pub fn converse(stream: TcpStream, answer: &dyn Fn(&str, bool) -> Response) -> s
     let response = match (method, &hosts[..]) {
         ("GET" | "HEAD", [host]) if is_own(host) => {
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            answer(path, query == "part")
+            answer(path, query)
         }
         ("GET" | "HEAD", [_]) => Response::text(403, "this page is asked for as localhost or by an address"),
         ("GET" | "HEAD", _) => Response::text(400, "a request names one host"),

@@ -3,12 +3,13 @@
 mod curves;
 mod http;
 mod pages;
+mod reports;
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -16,10 +17,11 @@ use std::{
 };
 
 use anyhow::Context;
-use store::{Store, Value};
+use store::Store;
 
 pub use http::Response;
 
+use self::reports::Reports;
 use crate::{cli::Global, output};
 
 /// Connections served side by side; one more is told to come back.
@@ -33,8 +35,8 @@ pub struct Site {
     pub global: Global,
     /// Folder that reports are written into.
     pub scratch: PathBuf,
-    /// The newest report of each experiment, with what it was made from.
-    pub reports: Mutex<Vec<(i64, String, String)>>,
+    /// The newest report of each experiment.
+    pub reports: Arc<Reports>,
 }
 
 /// Serves until the process is stopped.
@@ -57,7 +59,7 @@ pub fn serve(host: IpAddr, port: u16, global: &Global) -> anyhow::Result<()> {
     if !host.is_loopback() && !global.quiet {
         eprintln!("{host} is not of this machine alone: whoever reaches it sees all results");
     }
-    let site = Arc::new(Site { store, global: global.clone(), scratch, reports: Mutex::new(Vec::new()) });
+    let site = Arc::new(Site { store, global: global.clone(), scratch, reports: Arc::default() });
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         // One that broke off before it began is nobody's loss.
@@ -68,8 +70,8 @@ pub fn serve(host: IpAddr, port: u16, global: &Global) -> anyhow::Result<()> {
         }
         let (site, open) = (Arc::clone(&site), Arc::clone(&open));
         thread::spawn(move || {
-            let answer = |path: &str, is_part: bool| {
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pages::answer(&site, path, is_part)))
+            let answer = |path: &str, query: &str| {
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pages::answer(&site, path, query)))
                     .unwrap_or_else(|_| Response::text(500, "a bug: the terminal says more"))
             };
             // Whoever asked has gone; the next one is served.
@@ -78,25 +80,4 @@ pub fn serve(host: IpAddr, port: u16, global: &Global) -> anyhow::Result<()> {
         });
     }
     Ok(())
-}
-
-impl Site {
-    /// The report of an experiment, made anew when something was recorded since, and whether a run is running.
-    fn report(&self, id: i64, name: &str) -> anyhow::Result<(String, bool)> {
-        let sql = "SELECT coalesce(sum(status = 'running'), 0), count(*), coalesce(sum(status = 'done'), 0), \
-                   (SELECT count(*) FROM epochs), coalesce(max(finished_ms), 0) FROM runs";
-        let rows = self.store.query(sql, &[])?.rows;
-        let grows = rows.first().is_some_and(|row| row[0] != Value::Integer(0));
-        let state = format!("{rows:?}");
-        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, page)) = reports.iter().find(|(known, of, _)| *known == id && *of == state) {
-            return Ok((page.clone(), grows));
-        }
-        let out = self.scratch.join(id.to_string());
-        let written = crate::commands::report::make(&self.store, &[name.to_owned()], &out, &self.global)?;
-        let page = std::fs::read_to_string(&written.html)?;
-        reports.retain(|(known, _, _)| *known != id);
-        reports.push((id, state, page.clone()));
-        Ok((page, grows))
-    }
 }

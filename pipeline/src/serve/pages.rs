@@ -1,17 +1,20 @@
 //! What is shown under which path.
 
+use std::collections::HashMap;
+
 use store::{ExperimentId, Listing, RunId, StoreError, Table, Value, named};
 
 use super::{
     Response, Site,
     curves::{Curve, color, svg},
+    reports::Shown,
 };
 use crate::commands::show::flattened;
 
 /// Curves in one picture: more cannot be told apart, and take long to draw.
 const CURVES: usize = 60;
-/// Rows of a list.
-const ROWS: u32 = 1000;
+/// Rows of a list on one page: as many as a browser lays out in a moment.
+const ROWS: u32 = 200;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("live.js");
@@ -32,27 +35,29 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Answers a path.
-pub fn answer(site: &Site, path: &str, is_part: bool) -> Response {
+/// Answers a path. In the query `page=2` asks for further rows, `part` for what changes alone.
+pub fn answer(site: &Site, path: &str, query: &str) -> Response {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_part = query.split('&').any(|word| word == "part");
+    let page = query.split('&').find_map(|word| word.strip_prefix("page=")).map_or(Some(1), |text| text.parse().ok());
+    let Some(page) = page.filter(|page| (1..=u32::MAX / ROWS).contains(page)) else {
+        return Response::text(404, "there is no such page");
+    };
     let content = match parts[..] {
-        [""] => home(site),
+        [""] => home(site, page),
         ["style.css"] => return Response::file("text/css; charset=utf-8", STYLE),
         ["live.js"] => return Response::file("text/javascript; charset=utf-8", SCRIPT),
-        ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id)),
+        ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id, page)),
         ["experiment", id, "report"] => {
             let name = number(id).map_or(Ok(None), |id| Ok(name_of(site, id)?.map(|name| (id, name))));
             return match name {
-                Ok(Some((id, name))) => match site.report(id, &name) {
-                    Ok((page, grows)) => Response::report(page, grows),
-                    Err(error) => failed(&error),
-                },
+                Ok(Some((id, name))) => report(site, id, &name),
                 Ok(None) => Response::text(404, "there is nothing here"),
                 Err(error) => failed(&error),
             };
         }
-        ["run", id] => number(id).map_or(Ok(None), |id| run(site, id)),
+        ["run", id] => number(id).map_or(Ok(None), |id| run(site, id, page)),
         _ => Ok(None),
     };
     match content {
@@ -67,13 +72,57 @@ fn failed(error: &anyhow::Error) -> Response {
     Response::text(500, &error.to_string())
 }
 
+/// The experiment's report, or a page that says that it is being made.
+fn report(site: &Site, id: i64, name: &str) -> Response {
+    match site.reports.of(id, name, &site.store, (&site.scratch, &site.global)) {
+        Ok(Shown { page: Some(page), again_s }) => Response::report(page, again_s),
+        Ok(Shown { page: None, .. }) => {
+            let body = format!("<h1>{}</h1><p class=\"none\">The report is being made …</p>", escaped(name));
+            Response::wait(framed("Report", &body, ""))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
 fn whole(title: &str, body: &str) -> String {
+    framed(title, body, "<script src=\"/live.js\" defer></script>")
+}
+
+fn framed(title: &str, body: &str, script: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{}</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/style.css\"><script src=\"/live.js\" defer></script></head>\
+         <title>{}</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/style.css\">{script}</head>\
          <body><nav><a href=\"/\">pipeline</a><span id=\"live\" role=\"status\"></span></nav><main>{body}</main></body></html>",
         escaped(title)
     )
+}
+
+/// Takes off the row that only tells that there are more, and says which rows these are, with ways to the others.
+fn paged(rows: &mut Table, page: u32) -> String {
+    let is_last = rows.rows.len() <= ROWS as usize;
+    rows.rows.truncate(ROWS as usize);
+    if is_last && page == 1 {
+        return String::new();
+    }
+    let first = u64::from(page - 1) * u64::from(ROWS) + 1;
+    let mut out = match rows.rows.len() {
+        0 => "<p class=\"pages\">no rows".to_owned(),
+        count => format!("<p class=\"pages\">rows {first} to {}", first + count as u64 - 1),
+    };
+    if page > 1 {
+        out.push_str(&format!(" <a href=\"?page={}\" rel=\"prev\">newer</a>", page - 1));
+    }
+    if !is_last {
+        out.push_str(&format!(" <a href=\"?page={}\" rel=\"next\">older</a>", page + 1));
+    }
+    out.push_str("</p>");
+    out
+}
+
+/// What [`paged`] wants to see of a page.
+fn listing(experiment: Option<i64>, page: u32) -> Listing<'static> {
+    let experiment = experiment.map(ExperimentId);
+    Listing { experiment, limit: Some(ROWS + 1), skip: (page - 1) * ROWS, ..Listing::default() }
 }
 
 /// Rows as a table; `link` gives where a cell leads. The first rows have the colours of as many curves, which are drawn from the
@@ -86,7 +135,9 @@ fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<St
         (0..rows.columns.len()).filter(|&index| !skip.contains(&rows.columns[index].name.as_str())).collect();
     let mut out = String::from("<div class=\"wide\"><table><thead><tr>");
     for &index in &shown {
-        out.push_str(&format!("<th>{}</th>", escaped(&rows.columns[index].name)));
+        let is_number = |row: &Vec<Value>| matches!(row[index], Value::Integer(_) | Value::Real(_));
+        let class = if rows.rows.iter().any(is_number) { " class=\"number\"" } else { "" };
+        out.push_str(&format!("<th{class}>{}</th>", escaped(&rows.columns[index].name)));
     }
     out.push_str("</tr></thead><tbody>");
     for (place, row) in rows.rows.iter().enumerate() {
@@ -117,15 +168,16 @@ fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<St
 
 type Content = anyhow::Result<Option<(String, String)>>;
 
-fn home(site: &Site) -> Content {
-    let listed = site.store.list_experiments(&Listing { limit: Some(ROWS), ..Listing::default() })?;
+fn home(site: &Site, page: u32) -> Content {
+    let mut listed = site.store.list_experiments(&listing(None, page))?;
+    let pages = paged(&mut listed, page);
     let known = site.store.experiments()?;
     let link = |column: &str, row: &[Value]| {
         let name = row[0].to_string();
         let found = known.iter().find(|experiment| column == "experiment" && experiment.name == name)?;
         Some(format!("/experiment/{}", found.id))
     };
-    let body = format!("<h1>Experiments</h1>{}", table(&listed, &["archived"], &link, 0));
+    let body = format!("<h1>Experiments</h1>{}{pages}", table(&listed, &["archived"], &link, 0));
     Ok(Some(("Experiments".to_owned(), body)))
 }
 
@@ -134,12 +186,12 @@ fn name_of(site: &Site, id: i64) -> anyhow::Result<Option<String>> {
     Ok(found.map(|experiment| experiment.name))
 }
 
-fn experiment(site: &Site, id: i64) -> Content {
+fn experiment(site: &Site, id: i64, page: u32) -> Content {
     let Some(found) = site.store.experiments()?.into_iter().find(|experiment| experiment.id.0 == id) else {
         return Ok(None);
     };
-    let listing = Listing { experiment: Some(ExperimentId(id)), limit: Some(ROWS), ..Listing::default() };
-    let runs = site.store.list_runs(&listing)?;
+    let mut runs = site.store.list_runs(&listing(Some(id), page))?;
+    let pages = paged(&mut runs, page);
     let numbers: Vec<(i64, String)> = runs
         .rows
         .iter()
@@ -155,15 +207,16 @@ fn experiment(site: &Site, id: i64) -> Content {
         found.pruned,
         found.failed
     );
-    for (column, title, unit) in MEASURES {
-        body.push_str(&svg(title, unit, &curves(site, &numbers, column)?));
+    for ((_, title, unit), curves) in MEASURES.iter().zip(curves(site, &numbers)?) {
+        body.push_str(&svg(title, unit, &curves));
     }
     if runs.rows.len() > numbers.len() {
-        body.push_str(&format!("<p class=\"none\">curves of the newest {CURVES} runs</p>"));
+        body.push_str(&format!("<p class=\"none\">curves of the first {CURVES} of these runs</p>"));
     }
     let link = |column: &str, row: &[Value]| (column == "run").then(|| format!("/run/{}", row[0]));
     body.push_str("<h2>Runs</h2>");
     body.push_str(&table(&runs, &["experiment", "archived"], &link, numbers.len()));
+    body.push_str(&pages);
     Ok(Some((found.name, body)))
 }
 
@@ -171,37 +224,48 @@ fn experiment(site: &Site, id: i64) -> Content {
 const MEASURES: [(&str, &str, &str); 2] =
     [("validation_top1", "validation accuracy", "fraction"), ("train_loss", "training loss", "nats per image")];
 
-fn curves(site: &Site, runs: &[(i64, String)], column: &str) -> anyhow::Result<Vec<Curve>> {
+/// The curves of some runs, for each measure; the last run first, as the first of the table is drawn last, above the others.
+fn curves(site: &Site, runs: &[(i64, String)]) -> anyhow::Result<[Vec<Curve>; MEASURES.len()]> {
     let numbers = serde_json::json!(runs.iter().map(|(run, _)| run).collect::<Vec<_>>()).to_string();
-    // The column is one of ours.
+    // The columns are ours.
+    let columns = MEASURES.map(|(column, ..)| column).join(", ");
     let sql = format!(
-        "SELECT run_id, epoch, {column} FROM epochs WHERE run_id IN (SELECT value FROM json_each(?1)) \
-         AND {column} IS NOT NULL ORDER BY run_id, epoch"
+        "SELECT run_id, epoch, {columns} FROM epochs WHERE run_id IN (SELECT value FROM json_each(?1)) ORDER BY run_id, epoch"
     );
     let rows = site.store.query(&sql, &[Value::Text(numbers)])?.rows;
-    let mut all: Vec<Curve> = runs
-        .iter()
-        .rev()
-        .map(|(run, label)| Curve { name: format!("run {run}: {label}"), points: Vec::new() })
-        .collect();
+    let named = || -> Vec<Curve> {
+        let curve = |(run, label): &(i64, String)| Curve { name: format!("run {run}: {label}"), points: Vec::new() };
+        runs.iter().rev().map(curve).collect()
+    };
+    let mut all = MEASURES.map(|_| named());
+    let places: HashMap<i64, usize> = runs.iter().rev().enumerate().map(|(place, (run, _))| (*run, place)).collect();
     for row in rows {
-        if let [Value::Integer(run), Value::Integer(epoch), Value::Real(value)] = row[..]
-            && let Some(at) = runs.iter().rev().position(|(number, _)| *number == run)
-        {
-            all[at].points.push((epoch as f64, value));
+        let (Value::Integer(run), Value::Integer(epoch)) = (&row[0], &row[1]) else { continue };
+        let Some(&place) = places.get(run) else { continue };
+        for (curves, value) in all.iter_mut().zip(&row[2..]) {
+            if let Value::Real(value) = value {
+                curves[place].points.push((*epoch as f64, *value));
+            }
         }
     }
     Ok(all)
 }
 
-fn run(site: &Site, id: i64) -> Content {
+fn run(site: &Site, id: i64, page: u32) -> Content {
     let described = match site.store.describe_run(RunId(id)) {
         Ok(described) => described,
         Err(StoreError::UnknownRun { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let no_link = |_: &str, _: &[Value]| None;
-    let mut body = format!("<h1>Run {id}</h1><dl>");
+    let mut body = format!("<h1>Run {id}</h1>");
+    let of = "SELECT x.experiment_id, x.name FROM runs AS r JOIN experiment_trials AS p USING (identity) \
+              JOIN experiments AS x ON x.experiment_id = p.experiment_id WHERE r.run_id = ?1 ORDER BY x.name";
+    for row in site.store.query(of, &[Value::Integer(id)])?.rows {
+        let (experiment, name) = (&row[0], escaped(&row[1].to_string()));
+        body.push_str(&format!("<p>of <a href=\"/experiment/{experiment}\">{name}</a></p>"));
+    }
+    body.push_str("<dl>");
     for (column, value) in described.columns.iter().zip(described.rows.first().into_iter().flatten()) {
         if *value != Value::Null {
             body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escaped(&column.name), escaped(&value.to_string())));
@@ -209,14 +273,20 @@ fn run(site: &Site, id: i64) -> Content {
     }
     body.push_str("</dl>");
     let numbers = [(id, String::new())];
-    for (column, title, unit) in MEASURES {
-        body.push_str(&svg(title, unit, &curves(site, &numbers, column)?));
+    for ((_, title, unit), curves) in MEASURES.iter().zip(curves(site, &numbers)?) {
+        body.push_str(&svg(title, unit, &curves));
     }
     body.push_str("<h2>Evaluations</h2>");
     body.push_str(&table(&site.store.run_evaluations(RunId(id))?, &[], &no_link, 0));
     if let Some(curve) = named::find("curve") {
+        let mut epochs = curve.run(&site.store, &[&id.to_string()])?;
+        // The newest first, as everywhere here.
+        epochs.rows =
+            epochs.rows.into_iter().rev().skip(((page - 1) * ROWS) as usize).take(ROWS as usize + 1).collect();
+        let pages = paged(&mut epochs, page);
         body.push_str("<h2>Epochs</h2>");
-        body.push_str(&table(&curve.run(&site.store, &[&id.to_string()])?, &[], &no_link, 0));
+        body.push_str(&table(&epochs, &[], &no_link, 0));
+        body.push_str(&pages);
     }
     body.push_str("<h2>Settings</h2><dl>");
     for (key, value) in flattened(&site.store.canonical(RunId(id))?)? {
