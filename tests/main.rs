@@ -7,6 +7,7 @@ mod bits;
 mod evaluation;
 mod failures;
 mod gpu;
+mod hostile;
 mod house;
 mod managing;
 mod merging;

@@ -12,7 +12,7 @@ use store::{EpochRow, NewExperiment, NewTrial, Outcome, Provenance, Store};
 use crate::workplace::{DB, SMALL, Workplace};
 
 /// A server that is stopped at the end.
-struct Server {
+pub struct Server {
     process: Child,
     address: String,
 }
@@ -25,14 +25,14 @@ impl Drop for Server {
 }
 
 /// What came back: status, head, body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Server {
-    fn start(place: &Workplace) -> Self {
+    pub fn start(place: &Workplace) -> Self {
         // Reports are made in a temporary folder, which a server that is killed leaves behind.
         std::fs::create_dir_all(place.path("tmp")).unwrap();
         let mut process = place
@@ -63,7 +63,7 @@ impl Server {
     }
 
     /// A report, once it has been made: until then a page says that it is being made, and when to ask again.
-    fn report(&self, path: &str) -> Answer {
+    pub fn report(&self, path: &str) -> Answer {
         let start = Instant::now();
         loop {
             let answer = self.get(path);

@@ -171,9 +171,11 @@ impl Workplace {
     }
 
     /// Records an experiment, made without training, whose name, question, label and variant are what a hostile database may
-    /// hold: HTML, SQL, a terminal's escape, a change of direction, a line break and emoji. Returns that text.
+    /// hold: a formula, emoji, text from right to left, HTML, SQL, escapes of a terminal, a change of direction, a line break.
+    /// Returns that text.
     pub fn record_hostile(&self) -> &'static str {
-        const TEXT: &str = "<b>x</b><script>'; DROP TABLE runs; -- \u{1b}[31m\u{202e}gnp.\n| 🦀";
+        const TEXT: &str =
+            "=1+1🦀שלום<b>x</b><script>'; DROP TABLE runs; -- \u{1b}[31m\u{9b}2J\u{7f}\u{202e}gnp.\n| `q` \"&amp; \\";
         let store = Store::open(self.path(DB)).unwrap();
         let experiment =
             NewExperiment { name: TEXT.into(), question: TEXT.into(), file: TEXT.into(), ..Default::default() };

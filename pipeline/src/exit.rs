@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::output;
+
 /// How a command ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -38,9 +40,7 @@ pub fn code(end: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Bug) => 70,
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            // Names out of files and databases may hold what a terminal would obey.
-            let lines: Vec<String> = message(&error).lines().map(report::visible).collect();
-            eprintln!("error: {}", lines.join("\n"));
+            output::tell(&format!("error: {}", message(&error)));
             2
         }
     })

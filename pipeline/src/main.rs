@@ -16,6 +16,7 @@ mod searching;
 mod serve;
 mod subject;
 mod trained;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,9 @@
 //! Rows on standard output or in a file.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+};
 
 use anyhow::Context;
 use report::Cell;
@@ -39,10 +42,25 @@ fn emit(bytes: &[u8], to: &Rows) -> anyhow::Result<()> {
         Some(path) => write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display())),
         None => {
             let mut out = std::io::stdout().lock();
-            out.write_all(bytes)?;
+            if out.is_terminal() {
+                anyhow::ensure!(
+                    to.format != Format::Parquet,
+                    "--format parquet is not for a terminal: name a file with --out"
+                );
+                // All other formats have nothing that a terminal obeys anyway; CSV is exact wherever else it goes.
+                let text = String::from_utf8_lossy(bytes);
+                out.write_all(harmless(&text).as_bytes())?;
+            } else {
+                out.write_all(bytes)?;
+            }
             Ok(out.flush()?)
         }
     }
+}
+
+/// Text that may hold names out of files and databases, line by line without what a terminal would obey.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(report::visible).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes beside the file, then renames: it is whole or as it was. What is not a file, such as a pipe, is written to.
@@ -90,8 +108,13 @@ pub fn tables(tables: &[Table], to: &Rows) -> anyhow::Result<()> {
 /// Prints a line. Where nobody reads it any more that is an error like any other, not a panic as with `println!`.
 pub fn line(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
+    writeln!(out, "{}", harmless(text))?;
     Ok(out.flush()?)
+}
+
+/// Tells on standard error.
+pub fn tell(text: &str) {
+    eprintln!("{}", harmless(text));
 }
 
 /// A text cell.

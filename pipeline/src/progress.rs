@@ -5,6 +5,8 @@ use std::{io::IsTerminal, time::Duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use train::{EpochRecord, StepProgress};
 
+use crate::output;
+
 /// Whether bars can be drawn.
 pub fn interactive() -> bool {
     std::io::stderr().is_terminal()
@@ -62,16 +64,16 @@ impl Sweep {
     /// A line that stays.
     pub fn line(&self, text: &str) {
         if self.plain {
-            eprintln!("{text}");
+            output::tell(text);
         } else {
             // Fails only where stderr is closed, and then nobody reads it.
-            let _ = self.bars.println(text);
+            let _ = self.bars.println(report::visible(text));
         }
     }
 
     /// A worker takes a trial up.
     pub fn started(&self, worker: usize, label: &str) {
-        self.workers[worker].set_prefix(label.to_owned());
+        self.workers[worker].set_prefix(report::visible(label));
         self.workers[worker].set_message("compiling");
     }
 
@@ -97,11 +99,11 @@ impl Sweep {
         let train_loss = loss(record.train_loss);
         self.workers[worker].set_message(format!("epoch {epoch}/{epochs} loss {train_loss}{validation}"));
         if self.plain {
-            eprintln!(
+            output::tell(&format!(
                 "[{}/{} epochs] {label}: epoch {epoch}/{epochs} loss {train_loss}{validation} {images_per_second:.0} images/s",
                 self.total.position(),
                 self.epochs,
-            );
+            ));
         }
     }
 

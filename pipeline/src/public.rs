@@ -6,7 +6,11 @@ use anyhow::{Context, bail};
 use download::{Event, Options, PublicSet};
 use plan::{Dataset, Experiment, Source};
 
-use crate::{cli::Global, output::bytes, progress};
+use crate::{
+    cli::Global,
+    output::{self, bytes},
+    progress,
+};
 
 /// Names of all sets, for messages.
 pub fn names() -> String {
@@ -90,7 +94,7 @@ fn meant(settings: &Dataset) -> anyhow::Result<(&'static PublicSet<'static>, Pat
 pub fn fetch(set: &PublicSet<'_>, folder: &Path, base_url: Option<&str>, global: &Global) -> anyhow::Result<()> {
     let say = |text: &str| {
         if !global.quiet {
-            eprintln!("{text}");
+            output::tell(text);
         }
     };
     let mut bar: Option<indicatif::ProgressBar> = None;

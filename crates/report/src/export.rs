@@ -32,7 +32,7 @@ pub enum Cell {
 pub enum Format {
     /// Aligned columns for a terminal.
     Table,
-    /// Comma-separated values with a header (RFC 4180).
+    /// Comma-separated values with a header (RFC 4180). Values are exact, also those that a spreadsheet would take for a formula.
     Csv,
     /// An array of objects, one a line.
     Json,
@@ -191,7 +191,14 @@ fn json(names: &[String], rows: &[Vec<Cell>]) -> Vec<u8> {
                 Cell::Blob(bytes) => Value::from(hexadecimal(bytes)),
             };
             let lead = if column == 0 { '{' } else { ',' };
-            out.extend_from_slice(format!("{lead}{}:{value}", Value::from(name.as_str())).as_bytes());
+            let pair = format!("{lead}{}:{value}", Value::from(name.as_str()));
+            // As JSON allows for any character; a terminal obeys more of them than JSON forbids.
+            for c in pair.chars() {
+                match c {
+                    c if text::is_obeyed(c) => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+                    c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                }
+            }
         }
         out.extend_from_slice(if names.is_empty() { b"{}" } else { b"}" });
     }

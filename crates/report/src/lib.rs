@@ -31,4 +31,4 @@ pub use evidence::{Evidence, Examination, Filters, Nothing, Truth};
 pub use export::{Cell, Format, export_table, write_table};
 pub use picture::Picture;
 pub use report::{Written, write, write_study, write_with};
-pub use text::visible;
+pub use text::{shorten, visible};

@@ -2,6 +2,15 @@
 
 use unicode_width::UnicodeWidthChar;
 
+/// A character that does something where it is shown: a control character, or one that turns the direction of the text around it.
+pub fn is_obeyed(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    );
+    turns || c.is_control()
+}
+
 /// A name as it may be shown anywhere: on one line, without control characters and without the characters that turn
 /// the direction of the text around them (they are shown as `\u{…}` instead).
 pub fn visible(name: &str) -> String {
@@ -9,12 +18,9 @@ pub fn visible(name: &str) -> String {
     for c in name.chars() {
         match c {
             '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-                out.extend(c.escape_unicode());
-            }
             // Not allowed in XML, not even escaped.
             '\u{fffe}' | '\u{ffff}' => out.extend(c.escape_unicode()),
-            c if c.is_control() => out.extend(c.escape_unicode()),
+            c if is_obeyed(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

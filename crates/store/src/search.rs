@@ -19,6 +19,8 @@ pub struct Standing {
     pub configuration: String,
     /// The variant, or the architecture where there are no variants.
     pub network: String,
+    /// What people call it: network, what is varied, seed.
+    pub label: String,
     /// Its seed.
     pub seed: u64,
     /// Where its newest run stands; `Queued` where there is none.
@@ -111,7 +113,7 @@ impl Store {
             let mut transaction = connection.begin().await?;
             let rows: Vec<SqliteRow> = sqlx::query(
                 "SELECT p.identity, t.configuration, coalesce(p.variant, t.architecture), t.seed, t.macs_per_image, t.parameters,
-                    r.status, r.run_id, r.lease_until_ms, r.failure_kind, r.train_seconds
+                    r.status, r.run_id, r.lease_until_ms, r.failure_kind, r.train_seconds, p.label
                  FROM experiment_trials AS p
                  JOIN trials AS t ON t.identity = p.identity
                  LEFT JOIN runs AS r ON r.identity = p.identity
@@ -146,6 +148,7 @@ impl Store {
                         identity: row.try_get(0)?,
                         configuration: row.try_get(1)?,
                         network: row.try_get(2)?,
+                        label: row.try_get(11)?,
                         seed: u64::try_from(row.try_get::<i64, _>(3)?)?,
                         status: row.try_get::<Option<RunStatus>, _>(6)?.unwrap_or(RunStatus::Queued),
                         run,

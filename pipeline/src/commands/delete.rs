@@ -27,7 +27,7 @@ pub fn run(targets: &[String], yes: bool, global: &Global) -> anyhow::Result<Exi
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            eprintln!("{}: {error}; `pipeline gc` removes it later", folder.display());
+            output::tell(&format!("{}: {error}; `pipeline gc` removes it later", folder.display()));
         }
     }
     output::line(&format!("deleted {what}"))?;

@@ -121,7 +121,7 @@ pub fn run(gc: &Gc, global: &Global) -> anyhow::Result<Exit> {
         if gc.yes {
             let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             if let Err(error) = removed {
-                eprintln!("{}: {error}", path.display());
+                output::tell(&format!("{}: {error}", path.display()));
                 continue;
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     data,
     exit::Exit,
     forecast::{self, Basis, Memory, Pace, memory_limit},
-    output::{bytes, integer, rows, text},
+    output::{self, bytes, integer, rows, text},
     searching::{self, Searching},
 };
 
@@ -231,10 +231,10 @@ pub fn run(
             eprintln!("{}", adaptive::in_words(pruner, plan.policy.objective));
         }
         if unprepared {
-            eprintln!(
+            output::tell(&format!(
                 "the data set is not prepared yet, so what has been run is not known: pipeline prepare {}",
                 experiment.file.display()
-            );
+            ));
         }
     }
     Ok(Exit::Fine)

@@ -6,7 +6,7 @@ use report::Cell;
 use crate::{
     cli::{self, Global},
     exit::Exit,
-    output::{integer, rows, text},
+    output::{self, integer, rows, text},
     trained::Trained,
 };
 
@@ -31,7 +31,7 @@ pub fn run(predict: &cli::Predict, global: &Global) -> anyhow::Result<Exit> {
                     read.push(path);
                 }
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    output::tell(&format!("error: {error}"));
                     broken = true;
                 }
             }

@@ -11,7 +11,7 @@ use crate::{
     cli::{self, Global},
     data,
     exit::Exit,
-    output::{integer, rows, text},
+    output::{self, integer, rows, text},
     provenance, runner,
     trained::Run,
 };
@@ -331,13 +331,16 @@ fn note_other_machine(store: &Store, id: RunId, device: &::train::Device, global
     {
         let made = &last.provenance;
         if made.device != here.device {
-            eprintln!("note: run {id} was made on {}: this device rounds differently", made.device);
+            output::tell(&format!("note: run {id} was made on {}: this device rounds differently", made.device));
         }
         if made.cpu != here.cpu {
-            eprintln!("note: run {id} was made on another processor ({}): it may round differently", made.cpu);
+            output::tell(&format!(
+                "note: run {id} was made on another processor ({}): it may round differently",
+                made.cpu
+            ));
         }
         if made.commit != here.commit {
-            eprintln!("note: run {id} was made by another build of the program ({})", made.commit);
+            output::tell(&format!("note: run {id} was made by another build of the program ({})", made.commit));
         }
     }
     Ok(())
