@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::workplace::{DB, Workplace, wait};
+use crate::workplace::{DB, SMALL, Workplace, wait};
 
 /// Three trials of several epochs, each epoch long enough to be stopped within.
 const LONG: &str = r#"
@@ -70,6 +70,18 @@ fn a_killed_sweep_goes_on_where_it_was() {
     assert_eq!(place.count(DB, "SELECT claims FROM runs WHERE run_id = 1"), 1);
     assert_eq!(place.count(DB, "SELECT claims FROM runs WHERE run_id = 2"), 2);
     assert_eq!(place.metrics(DB), expected);
+}
+
+#[test]
+fn a_new_database_does_not_go_on_from_the_checkpoints_of_one_that_was_thrown_away() {
+    let place = Workplace::with(SMALL);
+    place.run("sweep experiment.toml --no-report --quiet").exits(0);
+    let before = place.metrics(DB);
+    std::fs::remove_file(place.path(DB)).unwrap();
+    assert!(place.path("results.runs/1/checkpoint.safetensors").exists());
+    place.run("sweep experiment.toml --no-report --quiet").exits(0);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM epochs"), 8);
+    assert_eq!(place.metrics(DB), before);
 }
 
 #[test]

@@ -464,7 +464,17 @@ impl Queue for TrialQueue<'_> {
             Some(minutes) => Some(Instant::now() + minutes_of(minutes).saturating_sub(self.spent(job.claim.run)?)),
             None => None,
         };
-        let folder = Some(run_folder(self.db, job.claim.run));
+        let folder = run_folder(self.db, job.claim.run);
+        if job.claim.claims == 1 {
+            // A database that was thrown away left its folders: going on from there would skip epochs that are recorded nowhere.
+            match std::fs::remove_file(folder.join(train::CHECKPOINT)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove what is left in {}", folder.display()));
+                }
+                _ => {}
+            }
+        }
+        let folder = Some(folder);
         let options = Options { threads: self.threads, device: job.device.clone(), folder, deadline };
         let result = train::run(&job.planned.trial, &job.planned.prepared, &options, &mut listener, self.stop);
         let completed = listener.completed;
