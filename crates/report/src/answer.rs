@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::analysis::{Analysis, Comparison, Configuration, Verdict};
 use crate::statistics::Estimate;
 use crate::study::{Status, Study};
-use crate::text::{count, p_value, percent, points, significant};
+use crate::text::{count, p_equation, percent, points, significant};
 
 /// An accuracy with its 95 % interval: `97.31 ± 0.21 %`; one value says that it is one.
 pub fn accuracy(estimate: Option<Estimate>) -> String {
@@ -60,15 +60,16 @@ fn costs(a: &Configuration<'_>, b: &Configuration<'_>) -> Option<String> {
     };
     // Times of different machines say nothing about the networks.
     let comparable = machine(dear).len() == 1 && machine(dear) == machine(cheap);
-    let time = seconds(dear).zip(seconds(cheap)).filter(|_| comparable).map_or_else(String::new, |(dear, cheap)| {
-        format!(" and {} times the training time", significant(dear / cheap, 2))
-    });
-    Some(format!(
-        "{} takes {} times the operations per image{time} of {}",
-        dear.network,
-        significant(operations, 2),
-        cheap.network
-    ))
+    let times = |ratio: f64| match significant(ratio, 2).as_str() {
+        "1" => "about".to_owned(),
+        ratio => format!("{ratio} times"),
+    };
+    let time = seconds(dear)
+        .zip(seconds(cheap))
+        .filter(|_| comparable)
+        .map_or_else(String::new, |(dear, cheap)| format!(" and {} the training time", times(dear / cheap)));
+    let operations = times(operations);
+    Some(format!("{} takes {operations} the operations per image{time} of {}", dear.network, cheap.network))
 }
 
 /// What there is to say where no run has finished.
@@ -106,12 +107,12 @@ fn alone(analysis: &Analysis<'_>, only: &Configuration<'_>) -> String {
         let other = &analysis.configurations[selection.other].settings;
         match selection.adjusted_p {
             Some(p) if p < crate::statistics::ALPHA => format!(
-                ", and its best configuration is really better on validation than the next one, {other} (paired t-test, p = {} after Holm)",
-                p_value(p)
+                ", and its best configuration is really better on validation than the next one, {other} (paired t-test, {} after Holm)",
+                p_equation(p)
             ),
             Some(p) => format!(
-                ", but on validation its best configuration cannot be told from the next one, {other} (paired t-test, p = {} after Holm)",
-                p_value(p)
+                ", but on validation its best configuration cannot be told from the next one, {other} (paired t-test, {} after Holm)",
+                p_equation(p)
             ),
             None => format!(", and there is no test of whether it is really better than the next one, {other}"),
         }
@@ -143,7 +144,7 @@ fn versus(analysis: &Analysis<'_>, comparison: &Comparison) -> String {
     };
     let test = if comparison.welch.is_some() { "Welch's t-test" } else { "paired t-test" };
     let holm = if analysis.comparisons.len() > 1 { " after Holm" } else { "" };
-    let p = comparison.adjusted_p.map_or_else(String::new, |p| format!(" ({test}, p = {}{holm})", p_value(p)));
+    let p = comparison.adjusted_p.map_or_else(String::new, |p| format!(" ({test}, {}{holm})", p_equation(p)));
     let amount = format!(
         "{} against {} test accuracy, {} percentage points ({interval}{sample})",
         percent(high.mean),

@@ -149,6 +149,12 @@ pub fn p_value(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".to_owned() } else { significant(p, 2) }
 }
 
+/// A p-value in a sentence: p = 0.031, p < 0.0001.
+pub fn p_equation(p: f64) -> String {
+    let value = p_value(p);
+    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
+}
+
 /// A duration: 0.42 s, 12.3 s, 4 min 05 s, 2 h 10 min.
 pub fn seconds(value: f64) -> String {
     if !value.is_finite() {
@@ -228,6 +234,7 @@ mod tests {
         assert_eq!(seconds(7800.0), "2 h 10 min");
         assert_eq!(p_value(0.000_01), "< 0.0001");
         assert_eq!(p_value(0.0312), "0.031");
+        assert_eq!((p_equation(0.000_01), p_equation(0.0312)), ("p < 0.0001".to_owned(), "p = 0.031".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{Size, study, with_images};
+use common::{Size, golden, study, with_images};
 use report::study::{Status, Study};
 use report::{Written, write_study};
 
@@ -22,22 +22,6 @@ fn written(study: &Study) -> (tempfile::TempDir, Written) {
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
-}
-
-/// Compares with a file under `tests/golden`; `REPORT_BLESS=1` writes it anew.
-#[track_caller]
-fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("REPORT_BLESS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some((line, (found, expected))) =
-        text.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected)
-    {
-        panic!("{name}, line {}:\n found    {found}\n expected {expected}\n(REPORT_BLESS=1 writes it anew)", line + 1);
-    }
-    assert_eq!(text.len(), expected.len(), "{name}: one is longer (REPORT_BLESS=1 writes it anew)");
 }
 
 #[test]

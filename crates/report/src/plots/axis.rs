@@ -136,6 +136,11 @@ impl Axis {
                     }
                 }
             }
+            if ticks.len() < 3 {
+                // Much less than a decade: round numbers at equal steps are close to even here too.
+                let (low, high) = (10_f64.powf(low - pad), 10_f64.powf(high + pad));
+                ticks = Self::spanned("", low, high, 5.0, plain_tick).ticks;
+            }
         }
         let mut bottom = low - pad;
         if has_zero {
@@ -202,13 +207,18 @@ impl Axis {
 /// An accuracy tick with as many decimals as its step needs.
 pub fn percent_tick(value: f64, step: f64) -> String {
     let decimals = (-(100.0 * step).log10().floor()).max(0.0) as usize;
-    format!("{:.decimals$} %", 100.0 * value + 0.0)
+    minus(&format!("{:.decimals$} %", 100.0 * value + 0.0))
+}
+
+/// With the sign that is as wide as a plus, as in all texts.
+fn minus(number: &str) -> String {
+    number.replace('-', "−")
 }
 
 /// A plain tick.
 pub fn plain_tick(value: f64, step: f64) -> String {
     let decimals = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
-    format!("{:.decimals$}", value + 0.0)
+    minus(&format!("{:.decimals$}", value + 0.0))
 }
 
 fn error_place(accuracy: f64) -> f64 {
@@ -315,6 +325,10 @@ mod tests {
         assert_eq!(percent_tick(0.925, 0.005), "92.5 %");
         assert_eq!(percent_tick(0.9, 0.1), "90 %");
         assert_eq!(plain_tick(-0.0, 0.2), "0.0");
+        assert_eq!(plain_tick(-1.5, 0.5), "−1.5");
+        let narrow = Axis::log("seconds", &[0.193, 0.27], false);
+        let labels: Vec<&str> = narrow.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(labels, ["0.20", "0.25", "0.30"]);
     }
 
     #[test]

@@ -128,6 +128,10 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         assigned.map(|(_, value)| naming::value(value))
     };
     let swept = scene.analysis.swept().iter().any(|(key, _)| key == "train.schedule");
+    // A schedule has one colour in all figures.
+    let mut known: Vec<String> = scene.analysis.configurations.iter().filter_map(schedule).collect();
+    known.sort();
+    known.dedup();
     // One figure per network where schedules were swept, else one figure of the chosen configurations.
     let mut figures: Vec<(String, String, Vec<Named<'_>>)> = Vec::new();
     if swept {
@@ -141,6 +145,7 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                 }
             }
             series.truncate(PALETTE.len());
+            series.sort_by(|(a, _), (b, _)| a.cmp(b));
             figures.push((
                 format!("schedules-{}", slug(network)),
                 format!("Learning-rate schedules of {network}"),
@@ -171,13 +176,17 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         let points = series.iter().flat_map(|(_, configuration)| accuracy(configuration));
         let lower_y =
             Axis::accuracy_curves("validation accuracy", points.flat_map(edges_of).collect::<Vec<_>>().into_iter());
+        let place = |index: usize, name: &String| known.iter().position(|known| known == name).unwrap_or(index);
         let color = |index: usize, network: &str| {
             if swept { PALETTE[index % PALETTE.len()] } else { scene.color(network) }
         };
         let legend: Vec<(String, Key)> = series
             .iter()
             .enumerate()
-            .map(|(index, (name, c))| (name.clone(), Key::Marker { series: index, color: color(index, &c.network) }))
+            .map(|(index, (name, c))| {
+                let index = place(index, name);
+                (name.clone(), Key::Marker { series: index, color: color(index, &c.network) })
+            })
             .collect();
         let caption = if swept {
             "Above, the learning rate of each epoch's last step; below, the mean validation accuracy over seeds under \
@@ -200,7 +209,8 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                 panel.left = left;
                 panel.frame(canvas);
             }
-            for (index, (_, configuration)) in series.iter().enumerate() {
+            for (index, (name, configuration)) in series.iter().enumerate() {
+                let index = place(index, name);
                 let color = color(index, &configuration.network);
                 steps(canvas, &upper, rates(configuration), color);
                 markers(canvas, &upper, rates(configuration), index, color);

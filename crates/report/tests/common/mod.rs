@@ -1,6 +1,8 @@
 //! A fixed synthetic study: two networks, λ × schedule × seeds, one failed and one running run.
 #![allow(dead_code, reason = "each test binary that includes this file uses a part of it")]
 
+use std::path::Path;
+
 use report::study::{Epoch, Evaluation, Experiment, Predictions, Provenance, Run, Status, Study};
 use report::{Examination, Filters, Picture};
 use serde_json::json;
@@ -184,4 +186,20 @@ pub fn with_images(mut study: Study) -> Study {
         study.pictures.insert(("feedfacefeedfacefeedfacefeedface".into(), place), picture(place));
     }
     study
+}
+
+/// Compares with a file under `tests/golden`; `REPORT_BLESS=1` writes it anew.
+#[track_caller]
+pub fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("REPORT_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((line, (found, expected))) =
+        text.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected)
+    {
+        panic!("{name}, line {}:\n found    {found}\n expected {expected}\n(REPORT_BLESS=1 writes it anew)", line + 1);
+    }
+    assert_eq!(text.len(), expected.len(), "{name}: one is longer (REPORT_BLESS=1 writes it anew)");
 }
