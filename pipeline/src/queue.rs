@@ -434,6 +434,18 @@ pub fn why(pruning: &store::Pruning) -> String {
     format!("after epoch {epoch}: {objective} {value:.4}{threshold}")
 }
 
+/// Removes what a database that was thrown away has left in a new run's folder: going on from there would skip epochs that are
+/// recorded nowhere.
+fn without_checkpoint(folder: &Path) -> Result<(), TrainError> {
+    let path = folder.join(train::CHECKPOINT);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(TrainError::File { action: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Queue for TrialQueue<'_> {
     type Job = Job;
     type Error = anyhow::Error;
@@ -465,18 +477,10 @@ impl Queue for TrialQueue<'_> {
             None => None,
         };
         let folder = run_folder(self.db, job.claim.run);
-        if job.claim.claims == 1 {
-            // A database that was thrown away left its folders: going on from there would skip epochs that are recorded nowhere.
-            match std::fs::remove_file(folder.join(train::CHECKPOINT)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove what is left in {}", folder.display()));
-                }
-                _ => {}
-            }
-        }
-        let folder = Some(folder);
-        let options = Options { threads: self.threads, device: job.device.clone(), folder, deadline };
-        let result = train::run(&job.planned.trial, &job.planned.prepared, &options, &mut listener, self.stop);
+        let emptied = if job.claim.claims == 1 { without_checkpoint(&folder) } else { Ok(()) };
+        let options = Options { threads: self.threads, device: job.device.clone(), folder: Some(folder), deadline };
+        let result = emptied
+            .and_then(|()| train::run(&job.planned.trial, &job.planned.prepared, &options, &mut listener, self.stop));
         let completed = listener.completed;
         let (outcome, ended) = match result {
             Ok(train::Outcome::Finished(summary)) => {

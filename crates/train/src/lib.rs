@@ -69,7 +69,7 @@ pub enum TrainError {
     /// A file cannot be read or written.
     #[error("failed to {action} {}: {source}", path.display())]
     File {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         action: &'static str,
         /// Which file.
         path: PathBuf,
