@@ -56,7 +56,7 @@ def tensorboard(folder, runs):
     for run in runs:
         curve = [(epoch["epoch"], single(epoch["validation_top1"])) for epoch in run["curve"]]
         loss = [(epoch["epoch"], single(epoch["train_loss"])) for epoch in run["curve"]]
-        settings = json.loads(run["settings"])
+        settings = flat(json.loads(run["settings"]))
         same = [
             parameters
             for scalars, parameters in found
@@ -68,6 +68,19 @@ def tensorboard(folder, runs):
         ]
         assert same, f"run {run['run_id']} is not there"
     print(f"tensorboard: {len(runs)} runs, {len(found[0][0])} measures and {len(found[0][1])} hyperparameters each, equal")
+
+
+def flat(settings):
+    """Keys and values as records have them: a table by its keys, a schedule's name as the kind of the table that it stands for."""
+    out = {}
+    for key, value in settings.items():
+        if key == "train.schedule" and isinstance(value, str):
+            value = {"kind": value}
+        if isinstance(value, dict):
+            out |= flat({f"{key}.{part}": inner for part, inner in value.items()})
+        else:
+            out[key] = value
+    return out
 
 
 def mlflow(folder, runs, name):
@@ -82,7 +95,7 @@ def mlflow(folder, runs, name):
     for run in runs:
         [same] = [other for other in found if other.data.tags["pipeline.run"] == str(run["run_id"])]
         assert same.info.status == "FINISHED" and same.info.run_name == run["label"], same.info
-        for key, value in json.loads(run["settings"]).items():
+        for key, value in flat(json.loads(run["settings"])).items():
             known = same.data.params.get(key)
             assert (float(known) == value) if isinstance(value, (int, float)) else known == str(value), (key, known, value)
         history = client.get_metric_history(same.info.run_id, "validation/top1")
