@@ -34,6 +34,29 @@ pub fn bar(quiet: bool, total: u64, label: &str, bytes: bool) -> ProgressBar {
     bar
 }
 
+/// Columns of the window; those of old where they cannot be told.
+fn columns() -> u16 {
+    crossterm::terminal::size().map_or(80, |(columns, _)| columns)
+}
+
+/// A worker's line: its trial, how far that is, and when it will be done. In narrow windows what it says is cut, not wrapped.
+fn worker_style(columns: u16) -> ProgressStyle {
+    style(match columns {
+        112.. => "  {prefix:<34!} {bar:20} {eta:>4} left  {wide_msg}",
+        74.. => "  {prefix:<18!} {bar:8} {eta:>4} left  {wide_msg}",
+        _ => "  {eta:>4} left  {wide_msg}",
+    })
+}
+
+/// The line of all trials.
+fn total_style(columns: u16) -> ProgressStyle {
+    style(match columns {
+        96.. => "{prefix} {bar:30} {human_pos}/{human_len} epochs, {elapsed} gone, {eta} left",
+        64.. => "{prefix} {wide_bar} {human_pos}/{human_len} epochs, {elapsed} gone, {eta} left",
+        _ => "{prefix} {human_pos}/{human_len} {eta} left",
+    })
+}
+
 /// Bars of a sweep: one line a worker and one for all trials.
 pub struct Sweep {
     bars: MultiProgress,
@@ -50,12 +73,12 @@ impl Sweep {
         let bars = MultiProgress::with_draw_target(target);
         let worker = |_| {
             let bar = bars.add(ProgressBar::new(1));
-            bar.set_style(style("  {prefix:<34!} {bar:20} {msg}"));
+            bar.set_style(style("  {wide_msg}"));
             bar
         };
         let workers = (0..workers).map(worker).collect();
         let total = bars.add(ProgressBar::new(epochs));
-        total.set_style(style("{prefix} {bar:30} {human_pos}/{human_len} epochs, {elapsed} gone, {eta} left"));
+        total.set_style(total_style(columns()));
         total.set_prefix(format!("trial {done}/{trials}"));
         total.enable_steady_tick(Duration::from_millis(500));
         Self { bars, total, workers, plain: !quiet && !interactive(), epochs }
@@ -73,8 +96,12 @@ impl Sweep {
 
     /// A worker takes a trial up.
     pub fn started(&self, worker: usize, label: &str) {
-        self.workers[worker].set_prefix(report::visible(label));
-        self.workers[worker].set_message("compiling");
+        let (bar, columns) = (&self.workers[worker], columns());
+        self.total.set_style(total_style(columns));
+        bar.reset();
+        bar.set_style(worker_style(columns));
+        bar.set_prefix(report::visible(label));
+        bar.set_message("compiling");
     }
 
     /// Some steps are done.
@@ -94,11 +121,16 @@ impl Sweep {
     /// An epoch is done.
     pub fn epoch(&self, worker: usize, label: &str, epochs: u32, record: &EpochRecord) {
         self.total.inc(1);
-        let validation = record.validation.as_ref().map_or_else(String::new, |v| format!(" validation {:.4}", v.top1));
+        let top1 = record.validation.as_ref().map(|validation| validation.top1);
         let EpochRecord { epoch, images_per_second, .. } = record;
         let train_loss = loss(record.train_loss);
-        self.workers[worker].set_message(format!("epoch {epoch}/{epochs} loss {train_loss}{validation}"));
+        let validation = top1.map_or_else(String::new, |top1| format!(" top1 {top1:.4}"));
+        let bar = &self.workers[worker];
+        bar.set_length(u64::from(epochs) * u64::from(record.steps));
+        bar.set_position(u64::from(*epoch) * u64::from(record.steps));
+        bar.set_message(format!("epoch {epoch}/{epochs} loss {train_loss}{validation}"));
         if self.plain {
+            let validation = top1.map_or_else(String::new, |top1| format!(" validation {top1:.4}"));
             output::tell(&format!(
                 "[{}/{} epochs] {label}: epoch {epoch}/{epochs} loss {train_loss}{validation} {images_per_second:.0} images/s",
                 self.total.position(),
@@ -114,7 +146,7 @@ impl Sweep {
 
     /// A worker is free; so many trials are over.
     pub fn finished(&self, worker: usize, over: usize, trials: usize) {
-        self.workers[worker].set_position(0);
+        self.workers[worker].set_style(style("  {wide_msg}"));
         self.workers[worker].set_message("");
         self.workers[worker].set_prefix("");
         self.total.set_prefix(format!("trial {over}/{trials}"));
