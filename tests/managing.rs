@@ -46,6 +46,12 @@ fn experiments_and_runs_are_listed_and_found_by_their_marks() {
     place.run_words(&["note", "2", "the one of figure 3"]).exits(0);
     assert_eq!(column(&json(&place, "list --runs --tag keep"), "run"), [2]);
     assert_eq!(json(&place, "list --runs --tag keep")[0]["tags"], "keep, paper");
+    let experiments = place.run("list --tag keep").exits(0);
+    assert!(
+        experiments.stderr.contains("--runs"),
+        "a run's tag is not found among experiments: {}",
+        experiments.stderr
+    );
     assert_eq!(
         column(&json(&place, "list --runs --tag big"), "experiment"),
         ["other"],

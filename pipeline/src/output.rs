@@ -138,3 +138,13 @@ pub fn bytes(value: usize) -> String {
         format!("{:.2} GB", value / 1e9)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_lines_and_nothing_to_obey() {
+        assert_eq!(harmless("a\u{1b}[31mb\nc\u{202e}\u{9b}d\n"), "a\\u{1b}[31mb\nc\\u{202e}\\u{9b}d\n");
+    }
+}

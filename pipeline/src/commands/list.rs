@@ -7,7 +7,7 @@ use crate::{
     cli::{Global, Rows},
     commands::query,
     exit::Exit,
-    subject,
+    output, subject,
 };
 
 /// List experiments or runs.
@@ -55,5 +55,8 @@ pub fn run(list: &List, global: &Global) -> anyhow::Result<Exit> {
     let of_runs = list.runs || experiment.is_some() || list.status.is_some() || list.network.is_some();
     let table = if of_runs { store.list_runs(&listing)? } else { store.list_experiments(&listing)? };
     query::print(&table, &list.rows)?;
+    if !of_runs && list.tag.is_some() && table.rows.is_empty() && !global.quiet {
+        output::tell("no experiment has this tag; --runs looks for runs that have it");
+    }
     Ok(Exit::Fine)
 }
