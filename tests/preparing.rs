@@ -111,13 +111,14 @@ fn two_at_once_come_to_one_data_set() {
 
 #[test]
 fn memory_does_not_grow_with_the_images() {
-    // 120 MB of pixels, which one chunk of contents would bring into memory twice, in less than that for everything.
+    // 120 MB of pixels in a third of that for everything.
     let toml = "seeds = 1\n[dataset]\ntrain_images = 600\ntest_images = 10\nimage_size = 256\ncolor = \"rgb\"\n";
     let place = Workplace::with(toml);
-    let limit = "ulimit -d 110000; export RAYON_NUM_THREADS=2";
+    let limit = "ulimit -d 40000; export RAYON_NUM_THREADS=2";
     let prepared = run_limited(&place, limit, "prepare experiment.toml").exits(0);
     assert!(prepared.text().contains("3×256×256"), "{}", prepared.text());
-    let starved =
-        run_limited(&place, "ulimit -d 30000; export RAYON_NUM_THREADS=2", "prepare experiment.toml --cache other");
+    // One such image alone has 50 MB.
+    let large = "prepare experiment.toml --cache other dataset.image_size=4096 dataset.train_images=10";
+    let starved = run_limited(&place, limit, large);
     assert_ne!(starved.code, Some(0), "the limit is one");
 }

@@ -1,15 +1,18 @@
 //! Decodes, converts and packs the images of a source, in parallel and in bounded memory.
 //!
-//! A reader thread sends chunks of contents; the workers of the rayon pool turn them into pixels; this thread writes each
-//! image at its place and notes it in the [`Journal`]. Every byte of the result depends on the source and the settings only,
-//! not on the threads nor on how often the work was interrupted.
+//! A reader thread sends chunks of contents; the workers of the rayon pool turn them into pixels and write each image at its
+//! place, while it is in their caches; this thread notes what was written in the [`Journal`]. Every byte of the result depends
+//! on the source and the settings only, not on the threads nor on how often the work was interrupted.
 
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
 use plan::OnBroken;
@@ -19,6 +22,7 @@ use crate::{
     Broken, DatasetError, Manifest, Part, Progress, Stage,
     container::{HEADER_BYTES, Placement, header},
     decode,
+    geometry::Size,
     journal::{Hash, Head, Journal},
     manifest::FORMAT_VERSION,
     resize::{Target, convert},
@@ -33,10 +37,10 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// A chunk goes to the workers when it holds so many images or bytes.
 const CHUNK_IMAGES: usize = 512;
 const CHUNK_BYTES: usize = 32 << 20;
-/// So many bytes of pixels are held at a time, or an image for each thread where that is more.
+/// So many bytes of pixels are noted at a time, or an image for each thread where that is more.
 const PIXEL_BYTES: usize = 64 << 20;
-/// Neighbours are written together up to so many bytes.
-const RUN_BYTES: usize = 4 << 20;
+/// Neighbours are written together up to so many bytes: few calls for small images, and little enough for a core's cache.
+const RUN_BYTES: usize = 256 << 10;
 
 /// What to pack.
 pub(crate) struct Job<'a> {
@@ -50,11 +54,19 @@ pub(crate) struct Job<'a> {
     pub on_broken: OnBroken,
 }
 
-/// One image, ready to be written.
+/// One image that was written.
 struct Done {
-    raw: Raw,
+    size: Size,
     hash: Hash,
     sums: Sums,
+}
+
+/// Why one was not.
+enum Failure {
+    /// It cannot be read.
+    Broken(String),
+    /// It has another size than those before it.
+    Size(Size),
 }
 
 /// Packs into `folder`, which must exist; goes on from what an earlier call for the same job has left there.
@@ -75,10 +87,10 @@ pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) ->
     let mut packer = Packer {
         job,
         folder,
-        file,
+        file: Mutex::new(file),
         file_path: &path,
         journal: None,
-        shape: None,
+        size: None,
         hashes: vec![None; job.survey.entries.len()],
         sums: Sums::default(),
         broken: job.survey.broken.iter().map(|(path, reason)| broken(job.path, path, reason)).collect(),
@@ -129,30 +141,103 @@ fn send_chunks(feed: &dyn Feed, done: &[bool], sender: SyncSender<Chunk>) -> Res
     Ok(())
 }
 
-fn work(payload: Payload, target: &Target) -> Result<Done, String> {
-    let raw = match payload {
-        Payload::Raw(raw) => convert(raw, target)?,
-        Payload::Encoded(bytes) => decode::decode(&bytes, target)?,
-        Payload::File(path) => decode::decode(&std::fs::read(path).map_err(|error| error.to_string())?, target)?,
+fn pixels(payload: Payload, target: &Target) -> Result<Raw, String> {
+    match payload {
+        Payload::Raw(raw) => convert(raw, target),
+        Payload::Encoded(bytes) => decode::decode(&bytes, target),
+        Payload::File(path) => decode::decode(&std::fs::read(path).map_err(|error| error.to_string())?, target),
         Payload::Glyph(glyphs, position) => {
             let pixels = glyphs.draw(position);
-            Raw { channels: glyphs.channels, height: glyphs.size, width: glyphs.size, pixels }
+            Ok(Raw { channels: glyphs.channels, height: glyphs.size, width: glyphs.size, pixels })
         }
-    };
-    let hash = *blake3::hash(&raw.pixels).as_bytes();
-    let sums = Sums::of(&raw.pixels, raw.channels);
-    Ok(Done { raw, hash, sums })
+    }
+}
+
+/// Where the workers write to.
+struct Place<'a> {
+    file: &'a Mutex<File>,
+    /// Images of the source.
+    images: usize,
+    target: Target,
+    /// Of all images, once it is known.
+    size: Option<Size>,
+}
+
+type Results = Vec<(usize, Result<Done, Failure>)>;
+
+impl Place<'_> {
+    /// Turns a piece of a chunk into pixels and writes them.
+    fn work(&self, piece: Chunk) -> io::Result<Results> {
+        let mut run = Run { file: self.file, bytes: Vec::new(), end: 0 };
+        let mut results = Vec::with_capacity(piece.len());
+        for (position, payload) in piece {
+            let result = match pixels(payload, &self.target) {
+                Err(reason) => Err(Failure::Broken(reason)),
+                Ok(Raw { channels, height, width, pixels }) => {
+                    let size = Size { height, width };
+                    if self.size.is_none_or(|all| all == size) {
+                        let hash = *blake3::hash(&pixels).as_bytes();
+                        let sums = Sums::of(&pixels, channels);
+                        let first = Placement::new(self.images, pixels.len()).images;
+                        run.add(first + (position * pixels.len()) as u64, pixels)?;
+                        Ok(Done { size, hash, sums })
+                    } else {
+                        Err(Failure::Size(size))
+                    }
+                }
+            };
+            results.push((position, result));
+        }
+        run.flush()?;
+        Ok(results)
+    }
+}
+
+/// Neighbours on their way to the file.
+struct Run<'a> {
+    file: &'a Mutex<File>,
+    bytes: Vec<u8>,
+    /// Where the last one ends in the file.
+    end: u64,
+}
+
+impl Run<'_> {
+    fn add(&mut self, offset: u64, pixels: Vec<u8>) -> io::Result<()> {
+        if offset != self.end || self.bytes.len() + pixels.len() > RUN_BYTES {
+            self.flush()?;
+        }
+        self.end = offset + pixels.len() as u64;
+        if self.bytes.is_empty() {
+            self.bytes = pixels;
+        } else {
+            self.bytes.extend_from_slice(&pixels);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        // The system lets one write to a file at a time anyway. A place is sought before each write, so a panic of another
+        // worker leaves nothing behind that matters.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.end - self.bytes.len() as u64))?;
+        file.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 struct Packer<'a> {
     job: &'a Job<'a>,
     folder: &'a Path,
-    file: File,
+    file: Mutex<File>,
     file_path: &'a Path,
     /// Begun with the first image, whose size it tells.
     journal: Option<Journal>,
-    /// Height and width, known from the first image on.
-    shape: Option<(usize, usize)>,
+    /// Known from the first image on.
+    size: Option<Size>,
     /// BLAKE3 of each image that was packed.
     hashes: Vec<Option<Hash>>,
     /// Over the training part.
@@ -178,7 +263,8 @@ impl Packer<'_> {
         }
         let bytes = head.channels * head.height * head.width;
         let first = Placement::new(head.entries, bytes).images;
-        let whole = self.file.metadata().map_err(failed)?.len().saturating_sub(first) / bytes as u64;
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let whole = file.metadata().map_err(failed)?.len().saturating_sub(first) / bytes as u64;
         let noted: Vec<(usize, Hash)> = noted
             .into_iter()
             .enumerate()
@@ -191,8 +277,8 @@ impl Packer<'_> {
         for (index, batch) in noted.chunks((PIXEL_BYTES / bytes).max(1)).enumerate() {
             pixels.resize(batch.len() * bytes, 0);
             for (image, &(position, _)) in pixels.chunks_exact_mut(bytes).zip(batch) {
-                self.file.seek(SeekFrom::Start(first + (position * bytes) as u64)).map_err(failed)?;
-                self.file.read_exact(image).map_err(failed)?;
+                file.seek(SeekFrom::Start(first + (position * bytes) as u64)).map_err(failed)?;
+                file.read_exact(image).map_err(failed)?;
             }
             let entries = &self.job.survey.entries;
             let found: Vec<_> = pixels
@@ -215,7 +301,7 @@ impl Packer<'_> {
                 total,
             });
         }
-        self.shape = Some((head.height, head.width));
+        self.size = Some(Size { height: head.height, width: head.width });
         self.journal = Some(journal);
         Ok(())
     }
@@ -224,81 +310,91 @@ impl Packer<'_> {
         let total = self.hashes.len() as u64;
         let mut done = self.hashes.iter().flatten().count() as u64;
         progress(Progress { stage: Stage::Pack, done, total });
-        let target = self.job.target;
         for mut chunk in chunks {
             while !chunk.is_empty() {
                 let batch: Vec<_> = chunk.drain(..self.batch_images().min(chunk.len())).collect();
                 done += batch.len() as u64;
-                let results: Vec<_> =
-                    batch.into_par_iter().map(|(position, payload)| (position, work(payload, &target))).collect();
-                self.write(results)?;
+                let place = Place {
+                    file: &self.file,
+                    images: self.hashes.len(),
+                    target: self.job.target,
+                    size: self.known_size(),
+                };
+                let piece = self.piece_images().min(batch.len().div_ceil(4 * rayon::current_num_threads()));
+                let results: Vec<_> = batch.into_par_iter().chunks(piece).map(|piece| place.work(piece)).collect();
+                for results in results {
+                    self.note(results.map_err(|error| DatasetError::unwritten(self.file_path, error))?)?;
+                }
                 progress(Progress { stage: Stage::Pack, done, total });
             }
         }
         Ok(())
     }
 
-    /// So many images are turned into pixels at a time.
-    fn batch_images(&self) -> usize {
-        let Target { channels, side } = self.job.target;
-        match side.map(|side| (side, side)).or(self.shape) {
-            Some((height, width)) => {
-                (PIXEL_BYTES / (channels * height * width).max(1)).max(rayon::current_num_threads())
-            }
-            // The first image tells the size of all.
-            None => 1,
-        }
+    /// The size of the prepared images, as far as it is known.
+    fn known_size(&self) -> Option<Size> {
+        self.job.target.side.map(|side| Size { height: side, width: side }).or(self.size)
     }
 
-    fn write(&mut self, results: Vec<(usize, Result<Done, String>)>) -> Result<(), DatasetError> {
-        let failed = |error| DatasetError::unwritten(self.file_path, error);
-        let images = self.hashes.len();
-        // Neighbours are written together.
-        let mut run = Vec::new();
-        let mut run_end = 0u64;
+    /// So many images make `bytes` of pixels, and never none.
+    fn images_in(&self, bytes: usize) -> Option<usize> {
+        self.known_size()
+            .map(|size| bytes / (self.job.target.channels * size.pixels()).max(1))
+            .map(|images| images.max(1))
+    }
+
+    /// So many images are noted at a time.
+    fn batch_images(&self) -> usize {
+        // The first image tells the size of all.
+        self.images_in(PIXEL_BYTES).map_or(1, |images| images.max(rayon::current_num_threads()))
+    }
+
+    /// So many neighbours are for one worker.
+    fn piece_images(&self) -> usize {
+        self.images_in(RUN_BYTES).unwrap_or(1)
+    }
+
+    /// Notes what was written, in the order of the source.
+    fn note(&mut self, results: Results) -> Result<(), DatasetError> {
         let mut written = Vec::new();
         for (position, result) in results {
             let entry = &self.job.survey.entries[position];
-            let done = match result {
-                Ok(done) => done,
-                Err(reason) if self.job.on_broken == OnBroken::Skip => {
+            let size = match result {
+                Ok(Done { size, hash, sums }) => {
+                    self.hashes[position] = Some(hash);
+                    written.push((position, hash));
+                    if entry.part == Part::Train {
+                        self.sums.add(&sums);
+                    }
+                    size
+                }
+                Err(Failure::Broken(reason)) if self.job.on_broken == OnBroken::Skip => {
                     self.broken.push(broken(self.job.path, &entry.name, &reason));
                     continue;
                 }
-                Err(reason) => return Err(refusal(&entry.name, &reason)),
+                Err(Failure::Broken(reason)) => return Err(refusal(&entry.name, &reason)),
+                Err(Failure::Size(size)) => size,
             };
-            let size = (done.raw.height, done.raw.width);
-            let (height, width) = *self.shape.get_or_insert(size);
-            if size != (height, width) {
+            let all = *self.size.get_or_insert(size);
+            if size != all {
                 return Err(DatasetError::setting(
                     "dataset.image_size",
                     format!(
-                        "is needed, because the images differ in size: {} has {}×{} pixels, the first image {width}×{height}",
+                        "is needed, because the images differ in size: {} has {}×{} pixels, the first image {}×{}",
                         entry.name.display(),
-                        size.1,
-                        size.0
+                        size.width,
+                        size.height,
+                        all.width,
+                        all.height
                     ),
                 ));
             }
-            self.hashes[position] = Some(done.hash);
-            written.push((position, done.hash));
-            if entry.part == Part::Train {
-                self.sums.add(&done.sums);
-            }
-            let bytes = done.raw.pixels.len();
-            let offset = Placement::new(images, bytes).images + (position * bytes) as u64;
-            if offset != run_end || run.is_empty() || run.len() >= RUN_BYTES {
-                flush(&mut self.file, &mut run, run_end).map_err(failed)?;
-            }
-            run.extend_from_slice(&done.raw.pixels);
-            run_end = offset + bytes as u64;
         }
-        flush(&mut self.file, &mut run, run_end).map_err(failed)?;
-        let Some((height, width)) = self.shape else { return Ok(()) };
+        let Some(Size { height, width }) = self.size else { return Ok(()) };
         let journal = match &mut self.journal {
             Some(journal) => journal,
             none => {
-                let head = Head { entries: images, channels: self.job.target.channels, height, width };
+                let head = Head { entries: self.hashes.len(), channels: self.job.target.channels, height, width };
                 let begun = Journal::create(self.folder, head)
                     .map_err(|(path, error)| DatasetError::unwritten(&path, error))?;
                 none.insert(begun)
@@ -311,11 +407,12 @@ impl Packer<'_> {
     fn finish(mut self) -> Result<Manifest, DatasetError> {
         let failed = |error| DatasetError::unwritten(self.file_path, error);
         let entries = &self.job.survey.entries;
-        let Some((height, width)) = self.shape else {
+        let Some(Size { height, width }) = self.size else {
             return Err(DatasetError::file(self.job.path, "holds no image that can be read"));
         };
         let kept: Vec<usize> = (0..entries.len()).filter(|&position| self.hashes[position].is_some()).collect();
         self.check_classes(&kept)?;
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
         let image_bytes = self.job.target.channels * height * width;
         let placement = Placement::new(kept.len(), image_bytes);
         if kept.len() < entries.len() {
@@ -323,13 +420,13 @@ impl Packer<'_> {
             let mut image = vec![0; image_bytes];
             // Images only ever move towards the front, so going forward overwrites none that is still needed.
             for (new, &position) in kept.iter().enumerate() {
-                self.file.seek(SeekFrom::Start(old.images + (position * image_bytes) as u64)).map_err(failed)?;
-                self.file.read_exact(&mut image).map_err(failed)?;
-                self.file.seek(SeekFrom::Start(placement.images + (new * image_bytes) as u64)).map_err(failed)?;
-                self.file.write_all(&image).map_err(failed)?;
+                file.seek(SeekFrom::Start(old.images + (position * image_bytes) as u64)).map_err(failed)?;
+                file.read_exact(&mut image).map_err(failed)?;
+                file.seek(SeekFrom::Start(placement.images + (new * image_bytes) as u64)).map_err(failed)?;
+                file.write_all(&image).map_err(failed)?;
             }
         }
-        self.file.set_len(placement.end).map_err(failed)?;
+        file.set_len(placement.end).map_err(failed)?;
         let labels: Vec<u8> =
             kept.iter().flat_map(|&position| i64::from(entries[position].label).to_le_bytes()).collect();
         let train_images = kept.iter().filter(|&&position| entries[position].part == Part::Train).count();
@@ -359,14 +456,14 @@ impl Packer<'_> {
             ignored_files: self.job.survey.ignored_files,
         };
         let json = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| DatasetError::io("write", &self.folder.join(MANIFEST), std::io::Error::other(error)))?;
+            .map_err(|error| DatasetError::io("write", &self.folder.join(MANIFEST), io::Error::other(error)))?;
         let manifest_hash = blake3::hash(&json).to_hex();
-        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.file.write_all(&header(&manifest, &manifest_hash)).map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.write_all(&header(&manifest, &manifest_hash)).map_err(failed)?;
         debug_assert_eq!(placement.labels, HEADER_BYTES);
-        self.file.write_all(&labels).map_err(failed)?;
+        file.write_all(&labels).map_err(failed)?;
         // On the disk before the entry gets its name: a crash must not leave a whole name on half a file.
-        self.file.sync_all().map_err(failed)?;
+        file.sync_all().map_err(failed)?;
         let path = self.folder.join(MANIFEST);
         std::fs::write(&path, &json).map_err(|error| DatasetError::unwritten(&path, error))?;
         Ok(manifest)
@@ -393,15 +490,6 @@ impl Packer<'_> {
             }
         }
     }
-}
-
-fn flush(file: &mut File, run: &mut Vec<u8>, end: u64) -> std::io::Result<()> {
-    if !run.is_empty() {
-        file.seek(SeekFrom::Start(end - run.len() as u64))?;
-        file.write_all(run)?;
-        run.clear();
-    }
-    Ok(())
 }
 
 /// BLAKE3 over classes, shape, labels and the hash of each image.
