@@ -51,6 +51,31 @@ fn run_limited(place: &Workplace, limit: &str, line: &str) -> crate::workplace::
 }
 
 #[test]
+fn a_changed_pixel_is_told_by_verify_and_a_changed_label_is_prepared_anew() {
+    let place = Workplace::with("seeds = 1\n[dataset]\ntrain_images = 60\ntest_images = 20\n");
+    let expected = undisturbed(&place);
+    let sound = place.run("prepare experiment.toml --verify").exits(0);
+    let table = String::from_utf8_lossy(&sound.stdout);
+    assert!(table.contains("verified"), "{table}");
+    let entries = std::fs::read_dir(place.path("cache")).unwrap();
+    let mut files = entries.map(|entry| entry.unwrap().path().join("data.safetensors")).filter(|path| path.is_file());
+    let data = files.next().expect("an entry");
+    let flip = |at: usize| {
+        let mut bytes = std::fs::read(&data).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&data, bytes).unwrap();
+    };
+    // Behind the header and 80 labels lie the pixels.
+    flip(4096 + 80 * 8 + 5);
+    place.run("prepare experiment.toml").exits(0);
+    let changed = place.run("prepare experiment.toml --verify").exits(2);
+    assert!(changed.stderr.contains("data.safetensors: corrupt: the images do not have"), "{}", changed.stderr);
+    flip(4096);
+    place.run("prepare experiment.toml --verify").exits(0);
+    assert_eq!(entry(&place.path("cache")), expected);
+}
+
+#[test]
 fn a_preparation_that_is_killed_again_and_again_comes_to_the_same_bytes() {
     let place = Workplace::with(MANY);
     let expected = undisturbed(&place);

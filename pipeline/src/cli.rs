@@ -293,6 +293,9 @@ pub struct Prepare {
     /// Draw originals beside their augmentations into a PNG
     #[arg(long, value_name = "PNG")]
     pub preview: Option<PathBuf>,
+    /// Read every prepared image once more and compare it with the fingerprint
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// Evaluate weights on images.

@@ -2,7 +2,8 @@
 //!
 //! Tensors: `train_labels` [N] and `test_labels` [M] (I64), `train_images` [N, C, H, W] and `test_images` [M, C, H, W] (U8).
 //! The header is padded with spaces to [`HEADER_BYTES`], so that the labels are aligned and the header can be written last.
-//! It is a function of the manifest, whose hash it carries: a header that differs from the expected one means a corrupt entry.
+//! It is a function of the manifest and the labels, whose hashes it carries: a header that differs from the expected one means a
+//! corrupt entry.
 
 use std::fmt::Write as _;
 
@@ -34,14 +35,16 @@ impl Placement {
     }
 }
 
-/// The first [`HEADER_BYTES`] of the packed file that belongs to `manifest`.
-pub(crate) fn header(manifest: &Manifest, manifest_hash: &str) -> Vec<u8> {
+/// The first [`HEADER_BYTES`] of the packed file that belongs to `manifest` and holds these `labels`, 8 bytes each.
+pub(crate) fn header(manifest: &Manifest, manifest_hash: &str, labels: &[u8]) -> Vec<u8> {
     let (train, test) = (manifest.train_images as u64, manifest.test_images as u64);
     let shape = format!("{},{},{}", manifest.channels, manifest.height, manifest.width);
     let image_bytes = manifest.image_bytes() as u64;
     let mut json = format!(
-        r#"{{"__metadata__":{{"format":"pipeline dataset {}","fingerprint":"{}","manifest_blake3":"{manifest_hash}"}}"#,
-        manifest.format_version, manifest.fingerprint
+        r#"{{"__metadata__":{{"format":"pipeline dataset {}","fingerprint":"{}","manifest_blake3":"{manifest_hash}","labels_blake3":"{}"}}"#,
+        manifest.format_version,
+        manifest.fingerprint,
+        blake3::hash(labels).to_hex()
     );
     let mut offset = 0;
     let tensors = [
@@ -58,7 +61,7 @@ pub(crate) fn header(manifest: &Manifest, manifest_hash: &str) -> Vec<u8> {
     json.push('}');
     let mut header = (HEADER_BYTES - 8).to_le_bytes().to_vec();
     header.extend(json.bytes());
-    // The longest possible header is far shorter: fixed names, four numbers, two hashes.
+    // The longest possible header is far shorter: fixed names, four numbers, three hashes.
     header.resize(HEADER_BYTES as usize, b' ');
     header
 }

@@ -64,17 +64,17 @@ impl Journal {
         }
     }
 
-    /// Opens the one in `folder`, behind its last whole record: the head, and the hash that each position has by its last
-    /// record. `None` where there is none that can be used.
-    pub fn open(folder: &Path) -> Option<(Self, Head, Vec<Option<Hash>>)> {
+    /// Opens the one in `folder` of a source of so many `entries`, behind its last whole record: the head, and the hash that each
+    /// position has by its last record. `None` where there is none that can be used.
+    pub fn open(folder: &Path, entries: usize) -> Option<(Self, Head, Vec<Option<Hash>>)> {
         let path = folder.join(JOURNAL);
         let mut file = File::options().read(true).write(true).open(&path).ok()?;
         let records = file.metadata().ok()?.len().checked_sub(HEAD_BYTES as u64)? / RECORD_BYTES as u64;
         let mut reader = BufReader::new(&mut file);
         let mut head = [0; HEAD_BYTES];
         reader.read_exact(&mut head).ok()?;
-        let head = Head::from_bytes(&head)?;
         // A corrupt head must not ask for all memory: there are no more images than the caller knows of.
+        let head = Head::from_bytes(&head).filter(|head| head.entries == entries)?;
         let mut hashes = Vec::new();
         for _ in 0..records {
             let mut record = [0; RECORD_BYTES];
@@ -115,17 +115,17 @@ mod tests {
     #[test]
     fn a_journal_is_read_as_it_was_written_up_to_its_last_whole_record() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Journal::open(folder.path()).is_none());
+        assert!(Journal::open(folder.path(), 5).is_none());
         let mut journal = Journal::create(folder.path(), HEAD).unwrap();
         journal.add(&[(3, [7; 32]), (0, [1; 32])]).unwrap();
         journal.add(&[(0, [2; 32])]).unwrap();
         journal.file.write_all(&[9; RECORD_BYTES - 1]).unwrap();
         drop(journal);
-        let (mut journal, head, hashes) = Journal::open(folder.path()).unwrap();
+        let (mut journal, head, hashes) = Journal::open(folder.path(), 5).unwrap();
         assert_eq!((head, hashes), (HEAD, vec![Some([2; 32]), None, None, Some([7; 32])]));
         journal.add(&[(1, [4; 32])]).unwrap();
         drop(journal);
-        let (_, _, hashes) = Journal::open(folder.path()).unwrap();
+        let (_, _, hashes) = Journal::open(folder.path(), 5).unwrap();
         assert_eq!(hashes, [Some([2; 32]), Some([4; 32]), None, Some([7; 32])]);
     }
 
@@ -135,11 +135,13 @@ mod tests {
         let mut bytes = HEAD.to_bytes();
         let open = |bytes: &[u8]| {
             std::fs::write(folder.path().join(JOURNAL), bytes).unwrap();
-            Journal::open(folder.path()).is_some()
+            Journal::open(folder.path(), 5).is_some()
         };
         assert!(open(&bytes) && !open(&bytes[..47]) && !open(b"") && !open(&[0; 48]));
         bytes.extend(5u64.to_le_bytes());
         bytes.extend([0; 32]);
         assert!(!open(&bytes), "there is no image 5 of 5");
+        bytes[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(!open(&bytes), "the source has 5 images, whatever a head says");
     }
 }

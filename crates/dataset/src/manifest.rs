@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::statistics::Principal;
 
 /// Version of the prepared format; part of the cache key, so that a newer program prepares anew.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What a prepared data set holds: `manifest.json` beside `data.safetensors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -249,10 +249,9 @@ impl Packer<'_> {
     /// Takes over what an earlier call has written, as far as it has the hashes that were noted.
     fn recover(&mut self, progress: &dyn Fn(Progress)) -> Result<(), DatasetError> {
         let failed = |error| DatasetError::io("read", self.file_path, error);
-        let Some((journal, head, noted)) = Journal::open(self.folder) else { return Ok(()) };
+        let Some((journal, head, noted)) = Journal::open(self.folder, self.hashes.len()) else { return Ok(()) };
         let Target { channels, side } = self.job.target;
-        let fits = head.entries == self.hashes.len()
-            && head.channels == channels
+        let fits = head.channels == channels
             && side.is_none_or(|side| (head.height, head.width) == (side, side))
             && head
                 .height
@@ -301,8 +300,11 @@ impl Packer<'_> {
                 total,
             });
         }
-        self.size = Some(Size { height: head.height, width: head.width });
-        self.journal = Some(journal);
+        // Where nothing is sound, the size may not be either.
+        if self.hashes.iter().any(Option::is_some) {
+            self.size = Some(Size { height: head.height, width: head.width });
+            self.journal = Some(journal);
+        }
         Ok(())
     }
 
@@ -459,7 +461,7 @@ impl Packer<'_> {
             .map_err(|error| DatasetError::io("write", &self.folder.join(MANIFEST), io::Error::other(error)))?;
         let manifest_hash = blake3::hash(&json).to_hex();
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.write_all(&header(&manifest, &manifest_hash)).map_err(failed)?;
+        file.write_all(&header(&manifest, &manifest_hash, &labels)).map_err(failed)?;
         debug_assert_eq!(placement.labels, HEADER_BYTES);
         file.write_all(&labels).map_err(failed)?;
         // On the disk before the entry gets its name: a crash must not leave a whole name on half a file.

@@ -29,6 +29,9 @@ pub fn run(asked: &Prepare, global: &Global) -> anyhow::Result<Exit> {
                 .with_context(|| file.display().to_string())?;
         }
         let prepared = data::prepare(settings, global, file)?;
+        if asked.verify {
+            prepared.verify().map_err(|error| data::in_file(error, file))?;
+        }
         let m = prepared.manifest();
         let splits = prepared.splits(settings);
         let per_channel = |values: &[f64]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
@@ -48,6 +51,9 @@ pub fn run(asked: &Prepare, global: &Global) -> anyhow::Result<Exit> {
             line("mean of each channel", text(per_channel(&m.mean))),
             line("deviation of each channel", text(per_channel(&m.std))),
         ]);
+        if asked.verify {
+            table.push(line("verified", text("every image has its part in the fingerprint")));
+        }
         rows(&["", "value"], &table, &Rows { format: Format::Table, out: None })?;
         if let (Some(path), true) = (&asked.preview, seen.is_empty()) {
             dataset::preview(&prepared, &trial.settings.augment, trial.seed, path)

@@ -9,7 +9,10 @@ use dataset::{
 use image::{DynamicImage, ImageFormat};
 use plan::{Dataset, OnBroken};
 
-use crate::images::{BLUE, Files, RED, encode, flat, folder_of, good, is, jpeg, settings, skipping, tar, write};
+use crate::{
+    damage::damaged,
+    images::{BLUE, Files, RED, encode, flat, folder_of, good, is, jpeg, settings, skipping, tar, write},
+};
 
 const PROGRESSIVE: &[u8] = include_bytes!("progressive.jpg");
 
@@ -150,32 +153,6 @@ fn cut_files_are_refused_or_whole_whatever_the_format_and_the_cut() {
     }
 }
 
-/// A copy with some bytes changed, or a piece cut out, repeated or replaced by another, or the end missing.
-fn damaged(file: &[u8], random: &mut Counter) -> Vec<u8> {
-    let mut damaged = file.to_vec();
-    for _ in 0..=random.below(4) {
-        let length = damaged.len() as u32;
-        let at = random.below(length) as usize;
-        let piece = at..(at + 1 + random.below(40) as usize).min(damaged.len());
-        let place = random.below(length) as usize;
-        match random.below(6) {
-            0 => damaged[at] = random.bits() as u8,
-            1 => damaged[at] ^= 1 << random.below(8),
-            2 if piece.len() < damaged.len() => drop(damaged.drain(piece)),
-            3 => {
-                let copy = damaged[piece].to_vec();
-                drop(damaged.splice(place..place, copy));
-            }
-            4 => {
-                let place = place.min(damaged.len() - piece.len());
-                damaged.copy_within(piece, place);
-            }
-            _ => damaged.truncate(at.max(1)),
-        }
-    }
-    damaged
-}
-
 #[test]
 fn damaged_files_are_decoded_or_refused_and_nothing_worse() {
     let image = DynamicImage::from(image::RgbImage::from_fn(24, 24, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 70])));
@@ -189,7 +166,7 @@ fn damaged_files_are_decoded_or_refused_and_nothing_worse() {
     let (mut decoded, mut refused) = (0, 0);
     for file in &files {
         for _ in 0..150 {
-            match gray("x.png", &damaged(file, &mut random), 12) {
+            match gray("x.png", &damaged(file, 40, &mut random), 12) {
                 Ok(values) => decoded += usize::from(values.len() == 144),
                 Err(text) => {
                     assert!(!text.contains("panicked"), "{text}");

@@ -2,6 +2,7 @@
 
 mod augment;
 mod cache;
+mod damage;
 mod hostile;
 mod imagenet;
 mod images;
