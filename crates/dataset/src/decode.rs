@@ -6,15 +6,12 @@
 use std::{io::Cursor, panic::catch_unwind};
 
 use zune_bmp::{BmpDecoder, BmpDecoderErrors};
-use zune_jpeg::{
-    JpegDecoder,
-    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
-};
+use zune_jpeg::zune_core::{bytestream::ZCursor, options::DecoderOptions};
 
 use crate::{
     exif::{self, Orientation},
+    jpeg::read_jpeg,
     resize::{Target, luma, planes, square},
-    scans,
     source::Raw,
 };
 
@@ -24,15 +21,12 @@ pub(crate) const MAX_PIXELS: u64 = 1 << 27;
 /// Headers of a BMP file with colour masks, in bytes (BITMAPFILEHEADER and BITMAPV3INFOHEADER).
 const BMP_HEADERS: usize = 70;
 
-/// So many bytes of ones close the data of a JPEG: more than a decoder reads ahead.
-const SEAL_BYTES: usize = 16;
-
 /// Rows of interleaved channels.
-struct Decoded {
-    width: usize,
-    height: usize,
-    channels: usize,
-    pixels: Vec<u8>,
+pub(crate) struct Decoded {
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    pub pixels: Vec<u8>,
 }
 
 /// Decodes an image file in memory and brings it to the target's channels and size. The reason of a failure says what is
@@ -75,7 +69,7 @@ fn read(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
     }
 }
 
-fn check_size(width: u64, height: u64) -> Result<(), String> {
+pub(crate) fn check_size(width: u64, height: u64) -> Result<(), String> {
     match width * height {
         0 => Err(format!("{width}×{height} pixels")),
         pixels if pixels > MAX_PIXELS => {
@@ -83,45 +77,6 @@ fn check_size(width: u64, height: u64) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
-    // The decoder fills what is missing with gray, so truncation has to be looked for: no end marker after the last scan.
-    let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
-    let end = end.filter(|&end| !bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda]));
-    let end = end.ok_or("truncated JPEG: it has no end marker")?;
-    let said = |error: zune_jpeg::errors::DecodeErrors| {
-        let text = error.to_string();
-        let text = text.trim().trim_matches('"').trim_end_matches('.').trim_end_matches(", corrupt JPEG");
-        format!("truncated or corrupt JPEG: {text}")
-    };
-    if !scans::are_complete(bytes) {
-        return Err("truncated JPEG: scans are missing".to_string());
-    }
-    // Nor does it tell data that were cut and closed by an end marker: ones before that marker are no code, and are not read
-    // unless data are missing.
-    let (data, end) = bytes.split_at(end);
-    let closed = [data, &[0xff, 0].repeat(SEAL_BYTES), end].concat();
-    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&closed), options);
-    decoder.decode_headers().map_err(said)?;
-    let (width, height) = decoder.dimensions().ok_or("corrupt JPEG: no size")?;
-    check_size(width as u64, height as u64)?;
-    // A JPEG's own brightness is BT.601 luma: no need to go through colour.
-    let luma_only = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => true,
-        Some(ColorSpace::YCbCr) => want_gray,
-        _ => false,
-    };
-    let (space, channels) = if luma_only { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    // Headers may be odd; what is wrong in a scan is not to be painted gray.
-    decoder.set_options(options.jpeg_set_out_colorspace(space).set_strict_mode(true));
-    let pixels = decoder.decode().map_err(said)?;
-    if pixels.len() != width * height * channels {
-        return Err("corrupt JPEG: the pixels do not fit its size".to_string());
-    }
-    let orientation = decoder.exif().and_then(|block| exif::orientation(block));
-    Ok(turn(Decoded { width, height, channels, pixels }, orientation))
 }
 
 fn read_png(bytes: &[u8]) -> Result<Decoded, String> {
@@ -197,7 +152,7 @@ fn opaque(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Resu
 }
 
 /// An image as it is to be looked at.
-fn turn(decoded: Decoded, orientation: Option<Orientation>) -> Decoded {
+pub(crate) fn turn(decoded: Decoded, orientation: Option<Orientation>) -> Decoded {
     let Some(orientation) = orientation.filter(|orientation| !orientation.is_upright()) else { return decoded };
     let Decoded { width, height, channels, pixels } = decoded;
     let (rows, columns) = if orientation.swaps_sides() { (width, height) } else { (height, width) };
@@ -228,6 +183,38 @@ mod tests {
     use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat};
 
     use super::*;
+
+    macro_rules! picture {
+        ($name:literal) => {
+            (
+                $name,
+                include_bytes!(concat!("../tests/pillow/", $name, ".jpg")).as_slice(),
+                include_bytes!(concat!("../tests/pillow/", $name, ".png")).as_slice(),
+            )
+        };
+    }
+
+    /// Names, JPEG files, and as PNG what Pillow decodes them to.
+    const PICTURES: [(&str, &[u8], &[u8]); 6] = [
+        picture!("420"),
+        picture!("444"),
+        picture!("restarts"),
+        picture!("gray"),
+        picture!("progressive"),
+        picture!("turned"),
+    ];
+
+    #[test]
+    fn jpegs_have_the_pixels_that_pillow_decodes() {
+        for (name, jpeg, png) in PICTURES {
+            let (got, expected) = (read(jpeg, false).unwrap(), read(png, false).unwrap());
+            assert_eq!((got.width, got.height, got.channels), (expected.width, expected.height, expected.channels));
+            let apart = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            // Pillow decodes by libjpeg-turbo; the usual decoder rounds a little otherwise, and sub-sampled colour more so.
+            let bound = if cfg!(feature = "libjpeg-turbo") { 0 } else { 4 };
+            assert!(apart <= bound, "{name}: values {apart} apart");
+        }
+    }
 
     /// Every kind of pixels that `image` can write, decoded by it and by us.
     #[test]
@@ -295,14 +282,7 @@ mod tests {
 
     #[test]
     fn a_cut_scan_that_an_end_marker_closes_is_refused() {
-        macro_rules! picture {
-            ($name:literal) => {
-                ($name, include_bytes!(concat!("../tests/pillow/", $name, ".jpg")).as_slice())
-            };
-        }
-        for (name, file) in
-            [picture!("420"), picture!("444"), picture!("restarts"), picture!("gray"), picture!("progressive")]
-        {
+        for (name, file, _) in PICTURES.into_iter().filter(|(name, ..)| *name != "turned") {
             assert!(decode(file, &Target { channels: 3, side: None }).is_ok(), "{name}");
             let scan = file.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
             for length in scan..file.len() - 2 {

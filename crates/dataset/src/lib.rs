@@ -22,6 +22,7 @@ mod idx;
 mod imagenet;
 mod images;
 mod journal;
+mod jpeg;
 mod loader;
 mod manifest;
 mod pack;
@@ -36,6 +37,8 @@ mod sheet;
 mod source;
 mod splits;
 mod statistics;
+#[cfg(feature = "libjpeg-turbo")]
+mod turbo;
 
 pub use error::DatasetError;
 pub use idx::Idx;

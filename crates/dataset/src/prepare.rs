@@ -15,6 +15,7 @@ use crate::{
     idx, imagenet,
     images::{self, HoldBack},
     journal::JOURNAL,
+    jpeg,
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
     resize::Target,
@@ -169,6 +170,9 @@ fn key(settings: &Dataset, identity: &Identity) -> String {
         }
         Source::Imagenet => recipe["on_broken"] = json!(settings.on_broken),
         Source::Idx | Source::Cifar => {}
+    }
+    if let (Source::Images | Source::Imagenet, Some(decoder)) = (settings.source, jpeg::DECODER) {
+        recipe["jpeg"] = json!(decoder);
     }
     let name = match settings.source {
         Source::Glyphs => "glyphs",

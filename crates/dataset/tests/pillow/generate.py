@@ -1,4 +1,4 @@
-"""Writes the pictures beside this file, for the tests of decoding.
+"""Writes the pictures beside this file, for the tests of decoding: JPEG files, and as PNG what Pillow (libjpeg-turbo) decodes them to.
 
 usage: generate.py
 
@@ -8,7 +8,7 @@ Needs `pip install pillow numpy`.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
 
@@ -30,6 +30,8 @@ def main():
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(70, 41).save(HERE / "turned.jpg", quality=92, subsampling="4:2:0", exif=exif)
+    for path in HERE.glob("*.jpg"):
+        ImageOps.exif_transpose(Image.open(path)).save(path.with_suffix(".png"), optimize=True)
 
 
 if __name__ == "__main__":

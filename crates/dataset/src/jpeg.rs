@@ -1,0 +1,67 @@
+//! JPEG files to pixels, cut and corrupt ones refused.
+
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+use crate::{
+    decode::{Decoded, check_size, turn},
+    exif, scans,
+};
+
+/// What decodes, where it is not the usual decoder: pixels differ by a little, so it is part of the cache's key.
+pub(crate) const DECODER: Option<&str> = if cfg!(feature = "libjpeg-turbo") { Some("libjpeg-turbo") } else { None };
+
+/// So many bytes of ones close the data of a JPEG: more than a decoder reads ahead.
+const SEAL_BYTES: usize = 16;
+
+/// Decodes a JPEG, to its brightness alone where it has no more or `want_gray` says that no more is wanted.
+pub(crate) fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String> {
+    // The decoder fills what is missing with gray, so truncation has to be looked for: no end marker after the last scan.
+    let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
+    let end = end.filter(|&end| !bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda]));
+    let end = end.ok_or("truncated JPEG: it has no end marker")?;
+    let said = |error: zune_jpeg::errors::DecodeErrors| {
+        let text = error.to_string();
+        let text = text.trim().trim_matches('"').trim_end_matches('.').trim_end_matches(", corrupt JPEG");
+        format!("truncated or corrupt JPEG: {text}")
+    };
+    if !scans::are_complete(bytes) {
+        return Err("truncated JPEG: scans are missing".to_string());
+    }
+    // Nor does it tell data that were cut and closed by an end marker: ones before that marker are no code, and are not read
+    // unless data are missing.
+    let (data, ending) = bytes.split_at(end);
+    let closed = [data, &[0xff, 0].repeat(SEAL_BYTES), ending].concat();
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&closed), options);
+    decoder.decode_headers().map_err(said)?;
+    let (width, height) = decoder.dimensions().ok_or("corrupt JPEG: no size")?;
+    check_size(width as u64, height as u64)?;
+    // A JPEG's own brightness is BT.601 luma: no need to go through colour.
+    let luma_only = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => true,
+        Some(ColorSpace::YCbCr) => want_gray,
+        _ => false,
+    };
+    // Headers may be odd; what is wrong in a scan is not to be painted gray.
+    let (space, channels) = if luma_only { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
+    decoder.set_options(options.jpeg_set_out_colorspace(space).set_strict_mode(true));
+    if decoder.output_buffer_size() != Some(width * height * channels) {
+        return Err("corrupt JPEG: the pixels do not fit its size".to_string());
+    }
+    #[cfg(feature = "libjpeg-turbo")]
+    let fast = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma | ColorSpace::YCbCr) => crate::turbo::decode(bytes, width, height, channels),
+        _ => None,
+    };
+    #[cfg(not(feature = "libjpeg-turbo"))]
+    let fast = None;
+    let pixels = match fast {
+        Some(pixels) => pixels,
+        None => decoder.decode().map_err(said)?,
+    };
+    let orientation = decoder.exif().and_then(|block| exif::orientation(block));
+    Ok(turn(Decoded { width, height, channels, pixels }, orientation))
+}
