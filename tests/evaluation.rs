@@ -51,6 +51,21 @@ fn a_run_can_be_evaluated_on_every_split_and_from_any_folder() {
 }
 
 #[test]
+fn averages_over_classes_are_those_of_the_classes_shown() {
+    let place = Workplace::with(SMALL);
+    place.run("train experiment.toml ~sweep seeds=1").exits(0);
+    let evaluation = place.run("evaluate 1 --details --format json").exits(0).json();
+    let classes = evaluation["classes"].as_array().unwrap();
+    assert_eq!(classes.len(), 10);
+    for (average, share) in [("macro_precision", "precision"), ("macro_recall", "recall"), ("macro_f1", "f1")] {
+        // Every class occurs; one that is never predicted has no precision, which counts as 0.
+        let mean = classes.iter().map(|class| class[share].as_f64().unwrap_or(0.0)).sum::<f64>() / 10.0;
+        let got = evaluation["summary"][0][average].as_f64().unwrap();
+        assert!((got - mean).abs() < 1e-12, "{average}: {got} is not {mean}");
+    }
+}
+
+#[test]
 fn a_run_finds_its_data_where_it_was_trained() {
     let place = Workplace::with(SMALL);
     place.write_idx("my data", 28);

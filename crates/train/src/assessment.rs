@@ -120,6 +120,19 @@ impl Assessment {
             .collect()
     }
 
+    /// Precision, recall and F1 averaged over the classes that occur or were predicted, each counting alike and an undefined share
+    /// as 0: the "macro avg" of scikit-learn's report. 0 without images.
+    pub fn macro_scores(&self) -> [f64; 3] {
+        let seen = |scores: &ClassScores| scores.recall.is_some() || scores.precision.is_some();
+        let classes: Vec<ClassScores> = self.class_scores().into_iter().filter(seen).collect();
+        [
+            |scores: &ClassScores| scores.precision,
+            |scores: &ClassScores| scores.recall,
+            |scores: &ClassScores| scores.f1,
+        ]
+        .map(|share| classes.iter().filter_map(share).sum::<f64>() / classes.len().max(1) as f64)
+    }
+
     /// The most frequent mistakes, at most `most`; ties in the order of the classes.
     pub fn most_confused(&self, most: usize) -> Vec<Confusion> {
         let k = self.classes;
@@ -173,6 +186,65 @@ mod tests {
         let never = ClassScores { support: 0, precision: None, recall: None, f1: None };
         assert_eq!(scores[2], never, "a class that neither occurs nor is predicted has no scores");
         assert!((assessment.evaluation().top1 - 4.0 / 7.0).abs() < 1e-12);
+    }
+
+    /// One case of `tests/golden/evaluation.json`.
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Golden {
+        name: String,
+        logits: Vec<Vec<f32>>,
+        labels: Vec<usize>,
+        loss: f64,
+        top1: f64,
+        top5: f64,
+        confusion: Vec<Vec<u64>>,
+        precision: Vec<Option<f64>>,
+        recall: Vec<Option<f64>>,
+        f1: Vec<Option<f64>>,
+        support: Vec<u64>,
+        #[serde(rename = "macro")]
+        averages: [f64; 3],
+        calibration_error: f64,
+    }
+
+    #[test]
+    fn scores_are_those_of_scikit_learn() {
+        let text = include_str!("../tests/golden/evaluation.json");
+        let mut golden: serde_json::Value = serde_json::from_str(text).unwrap();
+        let cases: Vec<Golden> = serde_json::from_value(golden["cases"].take()).unwrap();
+        assert_eq!(cases.len(), 6);
+        for case in cases {
+            let name = &case.name;
+            let mut assessment = Assessment::new(case.confusion.len());
+            for (logits, &label) in case.logits.iter().zip(&case.labels) {
+                assessment.add(logits, label);
+            }
+            let close = |got: f64, expected: f64| (got - expected).abs() <= 1e-12 * expected.abs().max(1.0);
+            let evaluation = assessment.evaluation();
+            assert!(close(evaluation.loss, case.loss), "{name}: loss {} is not {}", evaluation.loss, case.loss);
+            assert!(close(evaluation.top1, case.top1) && close(evaluation.top5, case.top5), "{name}: {evaluation:?}");
+            assert_eq!(assessment.confusion(), case.confusion.concat(), "{name}");
+            let got = assessment.calibration_error();
+            assert!(close(got, case.calibration_error), "{name}: {got} is not {}", case.calibration_error);
+            let scores = assessment.class_scores();
+            assert_eq!(scores.iter().map(|scores| scores.support).collect::<Vec<_>>(), case.support, "{name}");
+            for (class, scores) in scores.iter().enumerate() {
+                let got = [scores.precision, scores.recall, scores.f1];
+                for (got, expected) in got.into_iter().zip([case.precision[class], case.recall[class], case.f1[class]])
+                {
+                    let same = match (got, expected) {
+                        (Some(got), Some(expected)) => close(got, expected),
+                        (got, expected) => got == expected,
+                    };
+                    assert!(same, "{name}, class {class}: {got:?} is not {expected:?}");
+                }
+            }
+            for (got, expected) in assessment.macro_scores().into_iter().zip(case.averages) {
+                assert!(close(got, expected), "{name}: macro average {got} is not {expected}");
+            }
+        }
+        assert_eq!(Assessment::new(3).macro_scores(), [0.0; 3]);
     }
 
     #[test]

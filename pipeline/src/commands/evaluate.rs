@@ -65,7 +65,7 @@ pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
     };
     let classes = &prepared.manifest().classes;
     let evaluation = assessment.evaluation();
-    let row = vec![
+    let mut row = vec![
         Cell::Integer(*run),
         text(name),
         integer(indices.len()),
@@ -75,7 +75,20 @@ pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
         Cell::Real(evaluation.top5),
         Cell::Real(assessment.calibration_error()),
     ];
-    let columns = ["run", "split", "images", "views", "loss", "top1", "top5", "calibration_error"];
+    row.extend(assessment.macro_scores().map(Cell::Real));
+    let columns = [
+        "run",
+        "split",
+        "images",
+        "views",
+        "loss",
+        "top1",
+        "top5",
+        "calibration_error",
+        "macro_precision",
+        "macro_recall",
+        "macro_f1",
+    ];
     let mut out = vec![Table { name: "summary", columns: &columns, rows: vec![row] }];
     if *details {
         out.extend(detailed(&assessment, classes));
