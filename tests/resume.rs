@@ -112,7 +112,8 @@ fn progress(place: &Workplace, file: &str) -> serde_json::Value {
     let bytes = std::fs::read(place.path(file)).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    serde_json::from_str(header["__metadata__"]["progress"].as_str().unwrap()).unwrap()
+    let sealed: serde_json::Value = serde_json::from_str(header["__metadata__"]["progress"].as_str().unwrap()).unwrap();
+    sealed["progress"].clone()
 }
 
 #[test]
