@@ -60,7 +60,7 @@ pub fn in_words(pruner: &Pruner, objective: Objective) -> String {
             let brackets = if pruner.kind == PrunerKind::Hyperband { " in brackets" } else { "" };
             format!(
                 "{}{brackets}: after {} of {last} epochs one in {} configurations of a network goes on, by {objective} among those whose \
-                 rate falls alike",
+                 rate and decay are to fall alike",
                 pruner.kind.name(),
                 rungs.join(" and "),
                 pruner.reduction_factor

@@ -133,7 +133,11 @@ impl Planned {
         let train = &trial.settings.train;
         // The few steps that the validation part makes it less are of no weight here.
         let steps = (prepared.manifest().train_images.div_ceil(train.batch_size)).max(1) as u32;
-        let noise = Noise { group: train.optimizer as usize, to_lose: plan::noise_to_lose(train, steps) };
+        let noise = Noise {
+            group: train.optimizer as usize,
+            to_lose: plan::noise_to_lose(train, steps),
+            weight_decay: train.weight_decay,
+        };
         Ok(Self { trial, prepared, network, identity, noise })
     }
 

@@ -97,8 +97,8 @@ pub(crate) struct Written {
 pub struct Pruner {
     /// `kind`.
     pub kind: PrunerKind,
-    /// `reduction_factor` of halving and hyperband: of so many that come to a rung one goes on, and so many times longer to the next
-    /// rung. Default: 3.
+    /// `reduction_factor` of halving and hyperband: of so many that come to a rung one goes on (rounded up, as Ray Tune does; Optuna
+    /// rounds down), and so many times longer to the next rung. Default: 3.
     pub reduction_factor: u32,
     /// `minimum_epochs`: no configuration is left before. Default: a fifth of `train.epochs` for halving and hyperband, a quarter for the
     /// others, at least 1.

@@ -14,20 +14,25 @@ pub struct Progress {
     pub noise: Noise,
 }
 
-/// The noise of a configuration's steps that its schedule has yet to take away: what it comes to then looks worse before than it is.
-/// For SGD it goes as η/(B(1 − μ)) (Smith and Le 2018, "A Bayesian perspective on generalization and stochastic gradient descent",
-/// section 5).
+/// What a configuration's schedule has yet to take away: what it comes to then looks worse before than it is. One part is the noise of
+/// its steps, for SGD η/(B(1 − μ)) (Smith and Le 2018, "A Bayesian perspective on generalization and stochastic gradient descent",
+/// section 5), the other the pull of the weight decay λ, which goes with the rate too, as λ times that: it holds a network back from the
+/// beginning, and pays late, when others have learned their images by heart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Noise {
     /// What makes noises incomparable, such as the optimizer: only those of one group are held against each other.
     pub group: usize,
     /// The noise to be lost after 0, 1, … epochs; where there is no number, none.
     pub to_lose: Vec<f64>,
+    /// λ.
+    pub weight_decay: f64,
 }
 
 impl Noise {
-    fn after(&self, epochs: u32) -> f64 {
-        self.to_lose.get(epochs as usize).copied().unwrap_or(0.0)
+    /// The noise and the pull to be lost.
+    fn after(&self, epochs: u32) -> [f64; 2] {
+        let noise = self.to_lose.get(epochs as usize).copied().unwrap_or(0.0);
+        [noise, noise * self.weight_decay]
     }
 }
 
@@ -57,13 +62,13 @@ pub enum Verdict {
 }
 
 /// Asynchronous successive halving (Li et al. 2020, "A system for massively parallel hyperparameter tuning", algorithm 2): of the n
-/// configurations that came to a rung the first ⌊n/η⌋, and always the best one, go on to the next one. One verdict for each
-/// configuration.
+/// configurations that came to a rung the first ⌈n/η⌉ go on to the next one, as Ray Tune counts them: those that are no worse than the
+/// quantile 1/η. One verdict for each configuration.
 ///
 /// Those come first that no other one is ahead of, then those that only these are ahead of, and so on; within, lower values. Ahead is
-/// who has the lower value and no less noise to lose. Halving as it was published goes by values alone, and so leaves high learning
-/// rates whose schedule would have made them the best; where no schedule lowers the rate, both are the same. Equal values rank by
-/// their order.
+/// who has the lower value and no less to lose, neither of noise nor of pull. Halving as it was published goes by values alone, and so
+/// leaves high learning rates and strong decays that the schedule would have made the best; where no schedule lowers the rate, both
+/// are the same. Equal values rank by their order.
 pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Until(rungs[0]); configurations.len()];
     for pair in rungs.windows(2) {
@@ -74,8 +79,8 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
         reached.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let noise = |index: usize| (configurations[index].noise.group, configurations[index].noise.after(rung));
         let ranked = by_fronts(&reached, noise);
-        let best = (reached.len() / reduction as usize).max(1);
-        let (first, _) = ranked.split_at(best.min(ranked.len()));
+        let best = reached.len().div_ceil(reduction as usize);
+        let (first, _) = ranked.split_at(best);
         for (rank, &(value, index)) in ranked.iter().enumerate() {
             // One that has gone on already stays on its way, whoever overtakes it since.
             let gone_on = configurations[index].ahead > rung as usize;
@@ -85,7 +90,7 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
                 let (group, own) = noise(index);
                 let is_ahead = |&(other, at): &(f64, usize)| {
                     let (others_group, others) = noise(at);
-                    others_group == group && other <= value && others >= own
+                    others_group == group && other <= value && has_as_much(others, own)
                 };
                 let worst = |of: &mut dyn Iterator<Item = f64>| of.max_by(f64::total_cmp);
                 let threshold = worst(&mut first.iter().filter(|other| is_ahead(other)).map(|(value, _)| *value))
@@ -97,23 +102,29 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
     verdicts
 }
 
+/// Whether `a` is nowhere less than `b`.
+fn has_as_much(a: [f64; 2], b: [f64; 2]) -> bool {
+    a[0] >= b[0] && a[1] >= b[1]
+}
+
 /// Configurations in the order in which they go on, from their order by value.
-fn by_fronts(reached: &[(f64, usize)], noise: impl Fn(usize) -> (usize, f64)) -> Vec<(f64, usize)> {
-    // For each group the most noise of each front; it falls from front to front, as all of a front have one with more ahead of them.
-    let mut groups: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+fn by_fronts(reached: &[(f64, usize)], noise: impl Fn(usize) -> (usize, [f64; 2])) -> Vec<(f64, usize)> {
+    // For each group what those of each front have to lose. All of a front have one of the front before ahead of them, so whoever has
+    // none of a front ahead has none of the later ones.
+    let mut groups: BTreeMap<usize, Vec<Vec<[f64; 2]>>> = BTreeMap::new();
     let mut ranked: Vec<(usize, (f64, usize))> = Vec::with_capacity(reached.len());
     for &(value, index) in reached {
         let (group, own) = noise(index);
         let fronts = groups.entry(group).or_default();
         let front = match value.is_finite() {
-            true => fronts.partition_point(|most| *most >= own),
+            true => fronts.partition_point(|members| members.iter().any(|other| has_as_much(*other, own))),
             // What came to no number has nothing to gain.
             false => usize::MAX,
         };
         if front < fronts.len() {
-            fronts[front] = own;
+            fronts[front].push(own);
         } else if front == fronts.len() {
-            fronts.push(own);
+            fronts.push(vec![own]);
         }
         ranked.push((front, (value, index)));
     }
@@ -185,28 +196,29 @@ mod tests {
     #[test]
     fn the_best_third_goes_on_and_those_that_have_gone_on_stay() {
         let rungs = rungs(1, 3, 9);
-        let mut field: Vec<Progress> = [0.5, 0.2, 0.9, 0.4, 0.3].map(|value| at(&[value])).into();
+        let mut field: Vec<Progress> = [0.5, 0.2, 0.9, 0.4].map(|value| at(&[value])).into();
         field.push(at(&[]));
         let verdict = verdicts(&field, &rungs, 3);
-        assert_eq!(verdict[1], Verdict::Until(3), "the best of five");
-        assert_eq!(verdict[0], Verdict::Pause { rung: 1, value: 0.5, threshold: Some(0.2), competitors: 5 });
-        assert_eq!(verdict[5], Verdict::Until(1), "has not begun");
+        assert_eq!(verdict[1], Verdict::Until(3), "the best of four");
+        assert_eq!(verdict[3], Verdict::Until(3), "one of three goes on, so of four a second one");
+        assert_eq!(verdict[0], Verdict::Pause { rung: 1, value: 0.5, threshold: Some(0.4), competitors: 4 });
+        assert_eq!(verdict[4], Verdict::Until(1), "has not begun");
 
         field[1] = at(&[0.2, 0.19, 0.18]);
-        field[5] = at(&[0.1]);
+        field[4] = at(&[0.1]);
         let verdict = verdicts(&field, &rungs, 3);
-        assert_eq!(verdict[5], Verdict::Until(3));
+        assert_eq!(verdict[4], Verdict::Until(3));
         assert_eq!(verdict[1], Verdict::Until(9), "the best on its rung, if alone");
-        assert_eq!(verdict[4], Verdict::Pause { rung: 1, value: 0.3, threshold: Some(0.2), competitors: 6 });
-        field[5] = at(&[0.1, 0.1]);
-        assert_eq!(verdicts(&field, &rungs, 3)[5], Verdict::Until(3), "on its way");
+        assert_eq!(verdict[3], Verdict::Pause { rung: 1, value: 0.4, threshold: Some(0.2), competitors: 5 });
+        field[3] = at(&[0.4, 0.4]);
+        assert_eq!(verdicts(&field, &rungs, 3)[3], Verdict::Until(3), "on its way");
     }
 
     #[test]
     fn what_has_noise_to_lose_is_held_against_its_like() {
         let rungs = rungs(1, 2, 2);
         let with = |value: f64, group: usize, noise: f64| Progress {
-            noise: Noise { group, to_lose: vec![9.0, noise] },
+            noise: Noise { group, to_lose: vec![9.0, noise], weight_decay: 0.0 },
             ..at(&[value])
         };
         // In the order of values, with their fronts: 1, 2 (none has more), 1, 2, 1 (another group), and what is no number.
@@ -229,6 +241,26 @@ mod tests {
         let plain: Vec<Progress> = field.iter().map(|one| at(&one.values)).collect();
         let goes_on = |verdict: &Verdict| *verdict == Verdict::Until(2);
         assert_eq!(verdicts(&plain, &rungs, 2).iter().map(goes_on).collect::<Vec<_>>()[..4], [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_decay_holds_back_is_held_against_its_like() {
+        let rungs = rungs(1, 2, 2);
+        let with = |value: f64, noise: f64, weight_decay: f64| Progress {
+            noise: Noise { group: 0, to_lose: vec![9.0, noise], weight_decay },
+            ..at(&[value])
+        };
+        // In the order of values, with their fronts: 1, 1 (more decay), 2 (as much noise, less pull), 1 (more noise, as much pull).
+        let field = [with(0.1, 1.0, 0.0), with(0.2, 1.0, 0.5), with(0.3, 1.0, 0.4), with(0.4, 2.0, 0.25)];
+        let on = |field: &[Progress], reduction| -> Vec<bool> {
+            verdicts(field, &rungs, reduction).iter().map(|verdict| *verdict == Verdict::Until(2)).collect()
+        };
+        assert_eq!(on(&field, 2), [true, true, false, false]);
+        assert_eq!(on(&field[1..], 2), [true, false, true], "the third of all is behind the second");
+        // Where no rate falls there is no pull to be lost either.
+        let constant: Vec<Progress> =
+            [(0.1, 0.0), (0.2, 0.0), (0.3, 1.0)].map(|(at, decay)| with(at, 0.0, decay)).into();
+        assert_eq!(on(&constant, 2), [true, true, false]);
     }
 
     #[test]
