@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use store::{RunStatus, Standing, Suggestion};
 use sweep::{
     cma, front,
-    tpe::{Dimension, Known, Point, propose},
+    tpe::{Coordinates, Dimension, Known, Point, propose},
 };
 
 use crate::adaptive;
@@ -111,7 +111,8 @@ impl Searching {
             point.iter_mut().zip(exist).filter(|(_, exists)| !exists).for_each(|(at, _)| *at = f64::NAN);
         };
         let known = Known { ranked: &ranked, pending: &pending };
-        let values = values(&propose(&space, &settle, known, sampler.seed, tried.len() as u64)?);
+        let coordinates = if objectives.len() > 1 { Coordinates::InTurns } else { Coordinates::Together };
+        let values = values(&propose(&space, &settle, coordinates, known, sampler.seed, tried.len() as u64)?);
         Some((values, counts.0, counts.1))
     }
 

@@ -3,7 +3,7 @@
 mod functions;
 
 use functions::{branin, hartmann6, rosenbrock};
-use sweep::tpe::{Dimension, Known, Point, propose};
+use sweep::tpe::{Coordinates, Dimension, Known, Point, propose};
 
 /// Searches that are longer than this count as this long.
 const BUDGET: usize = 300;
@@ -45,7 +45,7 @@ fn trials(function: &Function, seed: u64) -> usize {
         // Without results the estimator draws from its prior.
         let ranked = if number < STARTUP { &[][..] } else { &ranked[..] };
         let known = Known { ranked, pending: &[] };
-        let point = propose(&function.space, &|_| {}, known, seed, number as u64).unwrap();
+        let point = propose(&function.space, &|_| {}, Coordinates::Together, known, seed, number as u64).unwrap();
         let value = (function.value)(&point);
         if value <= function.optimum + function.tolerance {
             return number + 1;
@@ -95,7 +95,9 @@ fn a_dimension_that_exists_beside_one_category_only_is_searched_there() {
     for seed in 0..5 {
         let mut ranked: Vec<Point> = Vec::new();
         for number in 0..60 {
-            let point = propose(&space, &settle, Known { ranked: &ranked, pending: &[] }, seed, number).unwrap();
+            let point =
+                propose(&space, &settle, Coordinates::Together, Known { ranked: &ranked, pending: &[] }, seed, number)
+                    .unwrap();
             assert_eq!(point[0] == 0.0, point[1].is_nan(), "{point:?}");
             ranked.push(point);
             ranked.sort_by(|a, b| value(a).total_cmp(&value(b)));
