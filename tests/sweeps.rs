@@ -72,13 +72,18 @@ fn a_wider_sweep_of_the_same_name_runs_only_what_is_new() {
     assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 6);
 
     place.write("other.toml", SMALL.replace("name = \"small\"", "name = \"other\""));
+    // Also of what an experiment ran under an earlier plan of its name.
+    place.run("sweep experiment.toml --no-report seeds=1 train.epochs=1").exits(0);
+    let plan = place.run("plan other.toml --format json").exits(0);
+    assert!(plan.stderr.contains("4 trials, 0 to run, 4 reused from other experiments"), "{}", plan.stderr);
+    assert!(plan.json().as_array().unwrap().iter().all(|row| row["status"] == "reused"));
     let other = place.run("sweep other.toml --no-report").exits(0);
     assert!(
         other.stderr.contains("4 of 4 trials done (4 of them before)"),
         "another name, the same trials: {}",
         other.stderr
     );
-    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 6);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 8);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub use mark::Subject;
 pub use merge::{Fate, Merged, MergedRun};
 pub use optuna::Study;
 pub use query::{Column, Table, Value};
-pub use queue::{Claim, Provenance, TrialState};
+pub use queue::{Claim, NewestRun, Provenance, TrialState};
 pub use read::{Assignments, CurvePoint, EpochRecord, EvaluationRecord, ProvenanceRow, RunRow};
 pub use record::{EpochRow, EvaluationRow, Outcome};
 pub use remove::Deleted;

@@ -31,6 +31,19 @@ pub struct TrialState {
     pub epochs: u32,
 }
 
+/// The newest run of a trial, on behalf of whichever experiment.
+#[derive(Clone, Debug, PartialEq, FromRow)]
+pub struct NewestRun {
+    /// The trial.
+    pub identity: String,
+    /// Where the run stands.
+    pub status: RunStatus,
+    /// Name of the experiment on whose behalf it was made, if that is still there.
+    pub experiment: Option<String>,
+    /// Epochs recorded.
+    pub epochs: u32,
+}
+
 /// By what program a run is made, where and with what.
 #[derive(Clone, Debug, Default, PartialEq, FromRow)]
 pub struct Provenance {
@@ -128,6 +141,21 @@ impl Store {
                 epochs,
             })
             .collect())
+    }
+
+    /// The newest run of every trial that has one, whether a plan still names it or not: what is done is done for all.
+    pub fn newest_runs(&self) -> Result<Vec<NewestRun>, StoreError> {
+        self.read(async |connection| {
+            Ok(sqlx::query_as(
+                "SELECT r.identity, r.status, x.name AS experiment,
+                    (SELECT coalesce(max(e.epoch), 0) FROM epochs AS e WHERE e.run_id = r.run_id) AS epochs
+                 FROM runs AS r
+                 LEFT JOIN experiments AS x ON x.experiment_id = r.experiment_id
+                 WHERE r.attempt = (SELECT max(n.attempt) FROM runs AS n WHERE n.identity = r.identity)",
+            )
+            .fetch_all(connection)
+            .await?)
+        })
     }
 
     /// Takes up a trial, or says `None`: it is done, failed, or another worker has it.

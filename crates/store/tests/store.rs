@@ -136,6 +136,9 @@ fn experiments_share_trials() {
     let second = store.record_experiment(&experiment("second"), &named).unwrap();
     let reused: Vec<_> = store.trial_states(second).unwrap().iter().map(|state| (state.status, state.reused)).collect();
     assert_eq!(reused, [(RunStatus::Done, true), (RunStatus::Done, true), (RunStatus::Queued, false)]);
+    let newest = store.newest_runs().unwrap();
+    assert_eq!(newest.len(), 2);
+    assert!(newest.iter().all(|run| run.status == RunStatus::Done && run.experiment.as_deref() == Some("first")));
     assert!(store.trial_states(first).unwrap().iter().all(|state| !state.reused));
     let claim = store.claim_next(second, "w", LEASE, &provenance()).unwrap().unwrap();
     assert_eq!(claim.identity, trials[2].identity);

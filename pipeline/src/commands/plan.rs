@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ::plan::{Experiment, Settings, Source, Trial, preview};
 use anyhow::Context;
 use report::Cell;
-use store::{Store, TrialState};
+use store::{NewestRun, Store};
 
 use crate::{
     adaptive,
@@ -127,20 +127,15 @@ pub fn run(
 ) -> anyhow::Result<Exit> {
     let plan = Experiment::load(&experiment.file, &experiment.overrides)?;
     let store = if global.db.exists() { Some(Store::open_read_only(&global.db)?) } else { None };
-    let known: HashMap<String, TrialState> = if let Some(store) = &store {
-        let mut known = HashMap::new();
-        for row in store.experiments()? {
-            known.extend(store.trial_states(row.id)?.into_iter().map(|state| (state.identity.clone(), state)));
-        }
-        known
-    } else {
-        HashMap::new()
+    let known: HashMap<String, NewestRun> = match &store {
+        Some(store) => store.newest_runs()?.into_iter().map(|run| (run.identity.clone(), run)).collect(),
+        None => HashMap::new(),
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (mut memory_of, limit) = (Memory::default(), memory_limit());
     let mut pace = if estimate { Some(Pace::read(store.as_ref())?) } else { None };
     let (mut seconds, mut sources) = (0.0, Vec::new());
-    let (mut unprepared, mut waiting) = (false, 0);
+    let (mut unprepared, mut waiting, mut reused) = (false, 0, 0);
     let mut table = Vec::new();
     let mut trials = plan.trials();
     for trial in &mut trials {
@@ -180,6 +175,7 @@ pub fn run(
         unprepared |= identity.is_none();
         let state = identity.and_then(|identity| known.get(&identity));
         let status = state.map_or("to run", |state| match state.status {
+            store::RunStatus::Done if state.experiment.as_ref().is_some_and(|name| *name != plan.name) => "reused",
             store::RunStatus::Done => "done",
             store::RunStatus::Failed => "failed",
             store::RunStatus::Interrupted => "to go on",
@@ -189,6 +185,7 @@ pub fn run(
             store::RunStatus::Queued => "to run",
         });
         waiting += usize::from(matches!(status, "to run" | "to go on"));
+        reused += usize::from(status == "reused");
         let images = shape.as_ref().and_then(|shape| shape.training_images);
         let steps = images.map_or(1, |images| images.div_ceil(train.batch_size));
         if let (Some(pace), Some(network), Some(_), "to run" | "to go on") = (&mut pace, &network, images, status) {
@@ -215,7 +212,8 @@ pub fn run(
     )?;
     if !global.quiet {
         let noun = if trials.len() == 1 { "trial" } else { "trials" };
-        eprintln!("{}: {} {noun}, {waiting} to run", plan.name, trials.len());
+        let others = if reused > 0 { format!(", {reused} reused from other experiments") } else { String::new() };
+        eprintln!("{}: {} {noun}, {waiting} to run{others}", plan.name, trials.len());
         if estimate {
             told(seconds, &sources, machine, plan.policy.pruner.is_some() || undecided > 0);
         }
