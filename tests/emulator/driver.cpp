@@ -1,6 +1,9 @@
 // A driver and an NVRTC for machines without a GPU: the functions that the program calls, with kernels compiled by the host's C++ compiler
 // and run by a grid emulator. It checks what hardware would not tell: memory is poisoned until it is written, every allocation has guards
-// around it, a barrier that some threads of a block pass by ends the process, and threads may run in reverse, which a missing barrier shows.
+// around it, a barrier that some threads of a block or a warp pass by ends the process, and threads may run in reverse, which a missing
+// barrier shows; then asynchronous copies arrive as late as they may, and else as early as they may.
+//
+// The lanes of a warp run until all of them wait for the block, before another warp gets its turn: a barrier of a warp is none of the block.
 //
 // Faults come from the file LIBRARY.faults beside the library, lines of `key=value`, so that each copy of the library has its own:
 //   init, version, devices, capability   what cuInit returns, and what there is
@@ -13,6 +16,7 @@
 // Built with -DKERNEL_H="PATH"; compiled kernels are kept in LIBRARY's folder.
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -62,8 +66,11 @@ long long fault(const char* key, long long usual) {
 }
 
 bool reversed() {
-    const auto found = faults().find("order");
-    return found != faults().end() && found->second == "reverse";
+    static const bool asked = [] {
+        const auto found = faults().find("order");
+        return found != faults().end() && found->second == "reverse";
+    }();
+    return asked;
 }
 
 [[noreturn]] void broken(const char* what) {
@@ -113,6 +120,9 @@ struct Kernels {
     void* library;
     Index *thread, *block;
     void (**barrier)();
+    pthread_mutex_t* lock;
+    void (**warp_barrier)();
+    int* late_copies;
 };
 
 struct Kernel {
@@ -130,7 +140,9 @@ struct Work {
 };
 
 constexpr size_t STACK = 64 << 10;
-constexpr unsigned MOST_THREADS = 1024;
+constexpr unsigned MOST_THREADS = 1024, WARP = 32;
+
+enum class At { START, WARP_BARRIER, BARRIER, END };
 
 // The fibers of one operating-system thread, which wait for the next block when they are done with one.
 struct Team {
@@ -138,7 +150,8 @@ struct Team {
         std::unique_ptr<char[]> stack{new char[STACK]};
         ucontext_t start;
         jmp_buf resume;
-        bool begun = false, done = true;
+        bool begun = false;
+        At at = At::END;
     };
     std::vector<Fiber> fibers{MOST_THREADS};
     jmp_buf back;
@@ -149,44 +162,64 @@ struct Team {
 
 thread_local std::unique_ptr<Team> team;
 
-void fiber() {
-    for (;;) {
-        team->launch(team->parameters);
-        team->fibers[team->current].done = true;
-        if (!_setjmp(team->fibers[team->current].resume)) _longjmp(team->back, 1);
-    }
-}
-
-void barrier() {
+void stop(At at) {
+    team->fibers[team->current].at = at;
     if (!_setjmp(team->fibers[team->current].resume)) _longjmp(team->back, 1);
 }
 
-// Volatile, since they live across longjmp.
-void run_block(const Kernels& kernels, unsigned threads) {
-    for (unsigned t = 0; t < threads; t++) team->fibers[t].done = false;
-    volatile unsigned running = threads;
-    while (running > 0) {
-        volatile unsigned waiting = 0;
-        for (volatile unsigned step = 0; step < threads; step = step + 1) {
-            const unsigned t = reversed() ? threads - 1 - step : step;
-            Team::Fiber& fiber_ = team->fibers[t];
-            if (fiber_.done) broken("some threads of a block ended while others wait at a barrier");
-            team->current = t;
-            *kernels.thread = {t, 0, 0};
-            if (!_setjmp(team->back)) {
-                if (fiber_.begun) _longjmp(fiber_.resume, 1);
-                fiber_.begun = true;
-                getcontext(&fiber_.start);
-                fiber_.start.uc_stack.ss_sp = fiber_.stack.get();
-                fiber_.start.uc_stack.ss_size = STACK;
-                fiber_.start.uc_link = nullptr;
-                makecontext(&fiber_.start, fiber, 0);
-                setcontext(&fiber_.start);
-            }
-            if (!team->fibers[team->current].done) waiting = waiting + 1;
+void fiber() {
+    for (;;) {
+        team->launch(team->parameters);
+        stop(At::END);
+    }
+}
+
+void barrier() { stop(At::BARRIER); }
+
+void warp_barrier() { stop(At::WARP_BARRIER); }
+
+// Runs a thread until it stops. Returns to its caller by a longjmp of the fiber, so nothing that changes lives here.
+void resume(const Kernels& kernels, unsigned thread) {
+    Team::Fiber& fiber_ = team->fibers[thread];
+    team->current = thread;
+    *kernels.thread = {thread, 0, 0};
+    if (_setjmp(team->back)) return;
+    if (fiber_.begun) _longjmp(fiber_.resume, 1);
+    fiber_.begun = true;
+    getcontext(&fiber_.start);
+    fiber_.start.uc_stack.ss_sp = fiber_.stack.get();
+    fiber_.start.uc_stack.ss_size = STACK;
+    fiber_.start.uc_link = nullptr;
+    makecontext(&fiber_.start, fiber, 0);
+    setcontext(&fiber_.start);
+}
+
+// Runs the lanes from `begin` to `end` until all of them wait for the block, or have ended; which of both it is.
+At run_warp(const Kernels& kernels, unsigned begin, unsigned end) {
+    for (;;) {
+        for (unsigned i = begin; i < end; i++) resume(kernels, reversed() ? begin + end - 1 - i : i);
+        const At at = team->fibers[begin].at;
+        for (unsigned i = begin; i < end; i++) {
+            if (team->fibers[i].at == at) continue;
+            if (at == At::WARP_BARRIER || team->fibers[i].at == At::WARP_BARRIER) broken("some lanes of a warp do not do what the others do together");
+            broken("some threads of a block ended while others wait at a barrier");
         }
-        if (waiting != 0 && waiting != threads) broken("some threads of a block ended while others wait at a barrier");
-        running = waiting;
+        if (at != At::WARP_BARRIER) return at;
+    }
+}
+
+void run_block(const Kernels& kernels, unsigned threads) {
+    for (unsigned t = 0; t < threads; t++) team->fibers[t].at = At::START;
+    const unsigned warps = (threads + WARP - 1) / WARP;
+    for (bool running = true; running;) {
+        unsigned waiting = 0;
+        for (unsigned i = 0; i < warps; i++) {
+            const unsigned warp = reversed() ? warps - 1 - i : i, begin = warp * WARP;
+            const unsigned end = begin + WARP < threads ? begin + WARP : threads;
+            if (run_warp(kernels, begin, end) == At::BARRIER) waiting++;
+        }
+        if (waiting != 0 && waiting != warps) broken("some threads of a block ended while others wait at a barrier");
+        running = waiting != 0;
     }
 }
 
@@ -197,7 +230,10 @@ void run(const Work& work) {
     std::vector<void*> parameters;
     for (const auto& value : work.values) parameters.push_back(const_cast<unsigned char*>(value.data()));
     const Kernels& kernels = *work.kernel.kernels;
+    pthread_mutex_lock(kernels.lock);
     *kernels.barrier = barrier;
+    *kernels.warp_barrier = warp_barrier;
+    *kernels.late_copies = reversed();
     team->launch = work.kernel.launch;
     team->parameters = parameters.data();
     const uint64_t blocks = uint64_t(work.grid.x) * work.grid.y * work.grid.z;
@@ -207,6 +243,7 @@ void run(const Work& work) {
         *kernels.block = {x, y, z};
         run_block(kernels, work.threads);
     }
+    pthread_mutex_unlock(kernels.lock);
     check_guards();
 }
 
@@ -390,7 +427,10 @@ API int cuModuleLoadData(void** module, const void* image) {
     if (!library) broken(dlerror());
     *module = new Kernels{library, static_cast<Index*>(dlsym(library, "emulator_thread")),
                           static_cast<Index*>(dlsym(library, "emulator_block")),
-                          static_cast<void (**)()>(dlsym(library, "emulator_barrier"))};
+                          static_cast<void (**)()>(dlsym(library, "emulator_barrier")),
+                          static_cast<pthread_mutex_t*>(dlsym(library, "emulator_lock")),
+                          static_cast<void (**)()>(dlsym(library, "emulator_warp_barrier")),
+                          static_cast<int*>(dlsym(library, "emulator_late_copies"))};
     return SUCCESS;
 }
 API int cuModuleUnload(void* module) {
