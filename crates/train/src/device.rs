@@ -89,7 +89,7 @@ impl Device {
                 let (mut step, _) = variables.training_graph(train.batch_size, train);
                 step.compile(Autograd, ());
                 let (evaluation, _) = variables.evaluation_graph(train.evaluation_batch_size);
-                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph));
+                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph, cuda::Precision::F32));
                 let arena = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
                 // Each program has a batch of its own; parameters are common to both and counted once.
                 let states = plans.iter().map(|plan| plan.state_bytes).sum::<usize>();

@@ -12,6 +12,7 @@ use std::{
 use super::{
     error::{CudaError, Failure, LEAST_DRIVER},
     library::{Context, Driver, Nvrtc},
+    precision::Precision,
 };
 
 /// Where the libraries are looked for: names that the system's loader resolves, or paths, in order.
@@ -157,7 +158,9 @@ impl Device {
                 let (major, minor) = (attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?);
                 let gigabytes = driver.device_memory_bytes(device)? as f64 / 1e9;
                 let name = driver.device_name(device)?;
-                Ok(format!("{name}, {gigabytes:.1} GB, compute capability {major}.{minor}"))
+                let served = Precision::ALL.into_iter().filter(|precision| precision.is_served((major, minor)));
+                let precisions = served.map(|precision| precision.to_string()).collect::<Vec<_>>().join(", ");
+                Ok(format!("{name}, {gigabytes:.1} GB, compute capability {major}.{minor}, precisions {precisions}"))
             };
             (0..count).map(gpu).collect::<Result<Vec<_>, Failure>>()
         });
@@ -176,6 +179,17 @@ impl Device {
             "cuda: {} (compute capability {major}.{minor}, driver CUDA {}.{}, NVRTC {}.{})",
             self.name, driver.0, driver.1, nvrtc.0, nvrtc.1
         )
+    }
+
+    /// Whether it can do products in this precision.
+    ///
+    /// # Errors
+    /// Says which compute capability is needed.
+    pub fn serve(&self, precision: Precision) -> Result<(), CudaError> {
+        if precision.is_served(self.capability) {
+            return Ok(());
+        }
+        Err(CudaError::Precision { name: self.name.clone(), capability: self.capability, precision })
     }
 
     /// Whether a call has told that the device is gone for this process.

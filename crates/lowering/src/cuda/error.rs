@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::precision::Precision;
+
 /// Oldest driver that is used, as (major, minor) of the CUDA version that it serves.
 pub const LEAST_DRIVER: (i32, i32) = (12, 0);
 
@@ -76,6 +78,18 @@ pub enum CudaError {
         version: (i32, i32),
         /// Oldest architecture that it knows, such as 7.5.
         least: String,
+    },
+    /// The device has no instructions for a precision.
+    #[error(
+        "{name} has compute capability {}.{}, and products in {precision} need 8.0 or newer; f32 is what it can do", capability.0, capability.1
+    )]
+    Precision {
+        /// Name of the device.
+        name: String,
+        /// Its compute capability.
+        capability: (i32, i32),
+        /// What was asked for.
+        precision: Precision,
     },
     /// A kernel does not compile: a bug.
     #[error("a kernel does not compile for {architecture} (a bug: please report it): {log}")]

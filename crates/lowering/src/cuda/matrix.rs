@@ -28,6 +28,13 @@ const LEAST_PART: usize = 8;
 /// Parts of K at most.
 const MOST_PARTS: usize = 64;
 
+/// Into how many parts K is split where C has so many blocks and K so many tiles.
+pub(crate) fn parts(blocks: usize, tiles: usize) -> usize {
+    let wanted = BLOCKS.div_ceil(blocks).min(tiles / LEAST_PART).clamp(1, MOST_PARTS);
+    // No part is empty.
+    tiles.div_ceil(tiles.div_ceil(wanted))
+}
+
 /// A product as `kernels/matrix.cu` describes it.
 pub(crate) struct Product {
     pub(crate) m: usize,
@@ -47,10 +54,7 @@ impl Product {
 
     fn parts(&self, tile: &Tile) -> usize {
         let blocks = self.m.div_ceil(tile.m) * self.n.div_ceil(tile.n) * self.groups;
-        let wanted = BLOCKS.div_ceil(blocks).min(self.k.div_ceil(tile.k) / LEAST_PART).clamp(1, MOST_PARTS);
-        // No part is empty.
-        let share = self.k.div_ceil(tile.k).div_ceil(wanted);
-        self.k.div_ceil(tile.k).div_ceil(share)
+        parts(blocks, self.k.div_ceil(tile.k))
     }
 
     /// Appends the kernels of the product. `problem(parts)` is the problem's type, `operands` are its fields in order, the last of them the

@@ -1,6 +1,7 @@
 //! The CUDA lowering: the same graph as a fixed sequence of kernel launches over one planned arena on the device.
 //!
-//! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `source` writes wrappers with all shapes as
+//! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `tensor` the same on tensor cores for operands
+//! that `packing` has copied in reduced precision, `source` writes wrappers with all shapes as
 //! constants around the device functions of `kernels/*.cu`, and NVRTC compiles the whole program at once. `program` runs it, `device` finds
 //! the GPU, `library` calls the driver. Nothing of CUDA is needed to build or to start the program.
 //!
@@ -11,8 +12,11 @@ mod error;
 mod library;
 mod matrix;
 mod operators;
+mod packing;
+mod precision;
 mod program;
 mod source;
+mod tensor;
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -21,6 +25,7 @@ use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
 pub use device::{Device, Finding, Libraries, compile_only};
 pub use error::{CudaError, Failure, LEAST_DRIVER};
+pub use precision::Precision;
 pub use program::{MemoryPlan, Program, Session};
 
 use self::source::{Epilogue, Plan, View};
@@ -33,32 +38,39 @@ use crate::{
 #[derive(Clone)]
 pub struct CudaCompiler {
     session: Rc<RefCell<Session>>,
+    precision: Precision,
 }
 
 impl CudaCompiler {
     /// Programs compiled with one session share its stream, its arena and the states on the device.
     pub fn new(session: &Rc<RefCell<Session>>) -> Self {
-        Self { session: Rc::clone(session) }
+        Self { session: Rc::clone(session), precision: Precision::F32 }
+    }
+
+    /// The same with products in this precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 }
 
 impl Compiler for CudaCompiler {
     /// What cannot be compiled, or has no room, tells so when it is run: a compiler of luminal cannot fail.
     fn compile<T: ToIdsMut>(&self, graph: &mut Graph, _remap: T) {
-        let program = Program::new(lower(graph), &self.session);
+        let program = Program::new(lower(graph, self.precision), &self.session);
         graph.graph.clear();
         graph.add_op(program).finish();
     }
 }
 
 /// What a graph will need on the device, known without one. The graph must have been through [`graph::Autograd`].
-pub fn memory_plan(graph: &Graph) -> MemoryPlan {
-    MemoryPlan::of(&lower(graph))
+pub fn memory_plan(graph: &Graph, precision: Precision) -> MemoryPlan {
+    MemoryPlan::of(&lower(graph, precision))
 }
 
 /// The CUDA C source of a graph's program, as NVRTC gets it. The graph must have been through [`graph::Autograd`].
-pub fn source(graph: &Graph) -> String {
-    lower(graph).source()
+pub fn source(graph: &Graph, precision: Precision) -> String {
+    lower(graph, precision).source()
 }
 
 /// The program of a compiled graph.
@@ -72,10 +84,10 @@ pub fn program(graph: &Graph) -> &Program {
 }
 
 /// Turns a graph into launches over places.
-fn lower(graph: &Graph) -> Plan {
+fn lower(graph: &Graph, precision: Precision) -> Plan {
     let items = schedule(graph);
     let fusion = groups(&items);
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(precision);
     let mut views: Vec<Option<View>> = vec![None; items.len()];
     for item in 0..items.len() {
         let view = |input: usize| views[input].expect("inputs come first");

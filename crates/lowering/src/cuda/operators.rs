@@ -7,7 +7,9 @@ use graph::{
 
 use super::{
     matrix::Product,
+    precision::Precision,
     source::{Call, Epilogue, Plan, THREADS, View},
+    tensor,
 };
 use crate::schedule::Item;
 
@@ -39,6 +41,16 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             map(plan, "copy", x[1], second, channels, &Epilogue::default());
         }
         Operator::Store => map(plan, "copy", x[0], x[1], elements(&shapes[1]), &Epilogue::default()),
+        Operator::Convolution(_)
+        | Operator::ConvolutionInputGrad(..)
+        | Operator::ConvolutionWeightGrad(..)
+        | Operator::Linear
+        | Operator::LinearInputGrad
+        | Operator::LinearWeightGrad
+            if plan.precision != Precision::F32 =>
+        {
+            tensor::kernel(plan, item, x, y(), e);
+        }
         Operator::Convolution(a) => {
             let windows = Windows::new(*a, &shapes[0], &shapes[1], &item.output);
             windows.forward(plan, &[x[0], x[1], x[2], y()], e);

@@ -214,6 +214,7 @@ impl Program {
     }
 
     fn load(plan: &Plan, device: &Device) -> Result<Loaded, CudaError> {
+        device.serve(plan.precision)?;
         if i32::try_from(plan.largest).is_err() {
             return Err(CudaError::TooLarge { elements: plan.largest });
         }

@@ -7,6 +7,7 @@ use graph::{
     operators::{Activation, Dropout},
 };
 
+use super::{packing::Packing, precision::Precision};
 use crate::{
     fusion::primary,
     memory::{Place, Slot},
@@ -26,11 +27,19 @@ const FAMILIES: [&str; 9] = [
     concat!(include_str!("kernels/cross_entropy.cu"), include_str!("kernels/update.cu")),
 ];
 
+/// Device functions of products in reduced precision, which only newer devices have instructions for.
+const TENSOR_FAMILIES: [&str; 4] = [
+    include_str!("kernels/warp.cu"),
+    include_str!("kernels/packing.cu"),
+    include_str!("kernels/tensor.cu"),
+    include_str!("kernels/tensor_layers.cu"),
+];
+
 /// Threads of every block, as `kernels/prelude.cu` has them.
 pub(crate) const THREADS: usize = 256;
 
 /// A value: where a slot's values begin with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) slot: Slot,
     /// In values.
@@ -79,9 +88,18 @@ pub(crate) struct Plan {
     pub(crate) states: Vec<Option<Used>>,
     /// Largest number of values that a kernel indexes.
     pub(crate) largest: usize,
+    /// Of products.
+    pub(crate) precision: Precision,
+    /// Packed copies of values that have not been written since.
+    pub(crate) copies: HashMap<(View, Packing), View>,
 }
 
 impl Plan {
+    /// With products in this precision.
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
     fn place(&mut self, place: Place, state: Option<Used>) -> View {
         self.places.push(place);
         self.states.push(state);
@@ -109,6 +127,9 @@ impl Plan {
                 *first = step.min(*first);
                 *last = step.max(*last);
             }
+            if *access != Access::Read {
+                self.copies.retain(|(source, _), _| source.slot != view.slot);
+            }
             if let Some(used) = &mut self.states[view.slot.0] {
                 used.read |= *access != Access::Write;
                 used.written |= *access != Access::Read;
@@ -134,7 +155,9 @@ impl Plan {
 
     /// The whole program as one CUDA C source.
     pub(crate) fn source(&self) -> String {
-        FAMILIES.iter().copied().chain(self.wrappers.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
+        let tensor = if self.precision == Precision::F32 { &[][..] } else { &TENSOR_FAMILIES };
+        let families = FAMILIES.iter().chain(tensor).copied();
+        families.chain(self.wrappers.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -176,6 +199,18 @@ impl Call {
     /// A value that is written, every element of it.
     pub(crate) fn writes(&mut self, view: View) -> String {
         self.add("float* __restrict__", Argument::View(view), Access::Write)
+    }
+
+    /// A packed copy that is only read.
+    pub(crate) fn reads_packed(&mut self, view: View, precision: Precision) -> String {
+        let kind = format!("const {}::Value* __restrict__", precision.kind());
+        self.add(&kind, Argument::View(view), Access::Read)
+    }
+
+    /// A packed copy that is written, every value of it.
+    pub(crate) fn writes_packed(&mut self, view: View, precision: Precision) -> String {
+        let kind = format!("{}::Value* __restrict__", precision.kind());
+        self.add(&kind, Argument::View(view), Access::Write)
     }
 
     /// A value that is changed in place.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cuda::{CudaCompiler, CudaError, Device, Libraries, Session, program};
+use lowering::cuda::{CudaCompiler, CudaError, Device, Libraries, Precision, Session, program};
 use luminal::prelude::Graph;
 use plan::{Model, Optimizer, Train};
 
@@ -24,10 +24,14 @@ fn step() -> (Variables, Box<Graph>) {
 
 /// A compiled step on a device with these faults.
 fn compiled(name: &str, faults: &str) -> Option<(Arc<Device>, Variables, Box<Graph>)> {
+    compiled_at(Precision::F32, name, faults)
+}
+
+fn compiled_at(precision: Precision, name: &str, faults: &str) -> Option<(Arc<Device>, Variables, Box<Graph>)> {
     let device = Device::open(&emulator::with_faults(name, faults)?).expect("a device");
     let session = Session::new(&device).expect("a session");
     let (variables, mut graph) = step();
-    graph.compile((Autograd, CudaCompiler::new(&session)), ());
+    graph.compile((Autograd, CudaCompiler::new(&session).with_precision(precision)), ());
     Some((device, variables, graph))
 }
 
@@ -89,7 +93,7 @@ fn a_survey_names_everything_that_is_there() {
     let survey = Device::survey(&libraries);
     assert!(survey.iter().all(|finding| finding.usable), "{survey:?}");
     assert!(survey[0].found.ends_with("libsound.so, CUDA 13.0"), "{survey:?}");
-    assert_eq!(survey[2].found, "Emulated GPU, 6.0 GB, compute capability 8.0");
+    assert_eq!(survey[2].found, "Emulated GPU, 6.0 GB, compute capability 8.0, precisions f32, tf32, bf16");
     let device = Device::open(&libraries).expect("a device");
     assert_eq!(device.description(), "cuda: Emulated GPU (compute capability 8.0, driver CUDA 13.0, NVRTC 13.0)");
 }
@@ -101,6 +105,21 @@ fn a_kernel_that_does_not_compile_is_shown_with_its_log() {
     assert!(error.starts_with("a kernel does not compile for sm_80"), "{error}");
     assert!(error.ends_with("step.cu(7): error: expected a \";\""), "{error}");
     assert!(!device.is_lost());
+}
+
+#[test]
+fn a_device_without_the_instructions_refuses_reduced_precision_and_says_what_it_can_do() {
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let Some((device, _, graph)) = compiled_at(precision, "turing", "capability=75\n") else { return };
+        let expected = format!(
+            "Emulated GPU has compute capability 7.5, and products in {precision} need 8.0 or newer; f32 is what it can do"
+        );
+        assert_eq!(program(&graph).run().expect_err("it has no such instructions").to_string(), expected);
+        assert_eq!(device.serve(precision).expect_err("nor does it say so").to_string(), expected);
+        assert_eq!(device.serve(Precision::F32), Ok(()));
+    }
+    let survey = Device::survey(&emulator::with_faults("turing", "capability=75\n").expect("the emulator"));
+    assert!(survey[2].found.ends_with("compute capability 7.5, precisions f32"), "{survey:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod emulator;
 mod faults;
 mod nvrtc;
 mod parity;
+mod precision;
 #[allow(dead_code, reason = "the reference's tests use the rest")]
 #[path = "../../../graph/tests/support/mod.rs"]
 mod support;
@@ -14,22 +15,29 @@ mod training;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use graph::{Autograd, State};
-use lowering::cuda::{CudaCompiler, Device, Libraries, Session, program};
+use lowering::cuda::{CudaCompiler, Device, Libraries, Precision, Session, program};
 use luminal::prelude::Graph;
 use support::machine::Machine;
 
 /// A device through its session, for the suites that judge every machine.
-struct Gpu(Rc<RefCell<Session>>);
+struct Gpu {
+    session: Rc<RefCell<Session>>,
+    precision: Precision,
+}
 
 impl Gpu {
     fn new(device: &Arc<Device>) -> Self {
-        Self(Session::new(device).expect("a session"))
+        Self::at(Precision::F32, device)
+    }
+
+    fn at(precision: Precision, device: &Arc<Device>) -> Self {
+        Self { session: Session::new(device).expect("a session"), precision }
     }
 }
 
 impl Machine for Gpu {
     fn compile(&self, graph: &mut Graph) {
-        graph.compile((Autograd, CudaCompiler::new(&self.0)), ());
+        graph.compile((Autograd, CudaCompiler::new(&self.session).with_precision(self.precision)), ());
     }
     fn run(&mut self, graph: &mut Graph) {
         program(graph).run().unwrap_or_else(|error| panic!("{error}"));
@@ -38,7 +46,7 @@ impl Machine for Gpu {
         state.write().copy_from_slice(values);
     }
     fn get(&mut self, state: &State) -> Vec<f64> {
-        self.0.borrow_mut().pull([state]).unwrap_or_else(|error| panic!("{error}"));
+        self.session.borrow_mut().pull([state]).unwrap_or_else(|error| panic!("{error}"));
         state.read().iter().map(|&v| f64::from(v)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Every kernel through NVIDIA's compiler, for three generations of GPUs, where NVRTC is there: no GPU is needed.
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cuda::{Libraries, compile_only, source};
+use lowering::cuda::{Libraries, Precision, compile_only, source};
 use luminal::prelude::Graph;
 use plan::{Architecture, Model, Normalization, Optimizer, Train};
 
@@ -35,11 +35,11 @@ fn alexnet(normalization: Normalization, activation: plan::Activation, width: f6
 }
 
 /// Programs that together hold every kernel: the large AlexNet, LeNet-5, and a narrow AlexNet with all that they do not have.
-fn sources() -> Vec<String> {
+fn sources(precision: Precision) -> Vec<String> {
     let mut sources = Vec::new();
     let mut add = |mut graph: Box<Graph>| {
         graph.compile(Autograd, ());
-        sources.push(source(&graph));
+        sources.push(source(&graph, precision));
     };
     let large = Train { batch_size: 128, ..Train::default() };
     let averaged = Train { average_decay: Some(0.99), nesterov: true, ..Train::default() };
@@ -66,7 +66,7 @@ fn sources() -> Vec<String> {
 
 #[test]
 fn every_kernel_compiles_for_three_generations_without_a_warning() {
-    let sources = sources();
+    let sources = sources(Precision::F32);
     // Every device function is used by one of them.
     let all = sources.join("\n");
     for function in [
@@ -107,19 +107,59 @@ fn every_kernel_compiles_for_three_generations_without_a_warning() {
         "activate<SIGMOID>",
         "drop(",
     ] {
-        let used = |line: &&str| line.starts_with("extern \"C\"") || line.starts_with("struct Epilogue");
-        assert!(all.lines().filter(used).any(|line| line.contains(function)), "no program uses {function}");
+        assert_used(&all, function);
     }
+    compile(&sources, &["sm_75", "sm_80", "sm_90"]);
+}
+
+/// The rest of such a program is as in 32-bit floats, and compiled with it.
+#[test]
+fn kernels_of_tensor_cores_compile_for_two_generations_without_a_warning() {
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let sources = sources(precision);
+        let all = sources.join("\n");
+        for function in [
+            "pack<",
+            "pack_rows<",
+            "multiply_packed<",
+            "combine(",
+            "PackedLinearForward<",
+            "PackedLinearInputGrad<",
+            "PackedLinearWeightGrad<",
+            "PackedConvolutionForward<",
+            "PackedConvolutionInputGrad<",
+            "PackedConvolutionWeightGrad<",
+            &format!("TensorTiles<{}, 128, 128, 2>", precision_kind(precision)),
+            &format!("TensorTiles<{}, 16, 128, 1>", precision_kind(precision)),
+        ] {
+            assert_used(&all, function);
+        }
+        assert!(!all.contains(" multiply<"), "all products are taken in {precision}");
+        compile(&sources, &["sm_80", "sm_90"]);
+    }
+}
+
+fn precision_kind(precision: Precision) -> &'static str {
+    if precision == Precision::Bf16 { "Bf16" } else { "Tf32" }
+}
+
+fn assert_used(all: &str, function: &str) {
+    let used = |line: &&str| line.starts_with("extern \"C\"") || line.starts_with("struct Epilogue");
+    assert!(all.lines().filter(used).any(|line| line.contains(function)), "no program uses {function}");
+}
+
+/// Through NVRTC, if there is one.
+fn compile(sources: &[String], architectures: &[&str]) {
     let Some(libraries) = libraries() else {
         println!(
             "SKIPPED: kernels through NVRTC: PIPELINE_NVRTC names no library (`pip` takes the one of `pip install nvidia-cuda-nvrtc`)"
         );
         return;
     };
-    for architecture in ["sm_75", "sm_80", "sm_90"] {
-        let logs = compile_only(&libraries, &sources, architecture).unwrap_or_else(|error| panic!("{error}"));
+    for architecture in architectures {
+        let logs = compile_only(&libraries, sources, architecture).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(logs.len(), sources.len());
-        for (log, source) in logs.iter().zip(&sources) {
+        for (log, source) in logs.iter().zip(sources) {
             assert!(log.is_empty(), "{architecture}: {log}\nof\n{}", &source[source.len().saturating_sub(3000)..]);
         }
         println!("{architecture}: {} programs without a warning", logs.len());
@@ -139,7 +179,7 @@ fn updates_have_a_form_for_every_setting() {
                 Optimizer::Adam => ("adam", false),
                 Optimizer::Adamw => ("adam", true),
             };
-            let source = source(&graph);
+            let source = source(&graph, Precision::F32);
             for decays in [true, false] {
                 let expected = format!("{function}<{first}, {decays}, {}, {}>(", average.is_some(), clip.is_some());
                 assert!(source.contains(&expected), "{expected}");

@@ -57,11 +57,16 @@ fn optimizers_agree_with_pytorch() {
 fn products_of_odd_shapes() {
     let Some(device) = device("products of odd shapes") else { return };
     let gpu = &mut Gpu::new(&device);
-    for (seed, (rows, inputs, outputs)) in
-        (0..).zip([(1, 1, 1), (3, 700, 5), (70, 33, 129), (129, 17, 130), (5, 2100, 300), (200, 9, 65)])
-    {
-        check(&expressions::linear(seed, rows, inputs, outputs), gpu);
+    for subject in products() {
+        check(&subject, gpu);
     }
+}
+
+/// Linear layers and convolutions that fill no tile, with their gradients.
+pub fn products() -> Vec<Subject> {
+    let linear = (0..)
+        .zip([(1, 1, 1), (3, 700, 5), (70, 33, 129), (129, 17, 130), (5, 2100, 300), (200, 9, 65)])
+        .map(|(seed, (rows, inputs, outputs))| expressions::linear(seed, rows, inputs, outputs));
     let square = |side| (side, side);
     let convolutions = [
         // images, outputs of a group, kernel, (stride, padding, groups)
@@ -73,10 +78,10 @@ fn products_of_odd_shapes() {
         (images(2, 3, 7, 7), 4, square(3), (3, 2, 3)),
         (images(9, 1, 31, 29), 6, square(1), (1, 0, 1)),
     ];
-    for (seed, (x, outputs, kernel, (stride, padding, groups))) in (0..).zip(convolutions) {
-        let attributes = Convolution { stride, padding, groups };
-        check(&expressions::convolution(seed, x, outputs, kernel, attributes), gpu);
-    }
+    let convolutions = (0..).zip(convolutions).map(|(seed, (x, outputs, kernel, (stride, padding, groups)))| {
+        expressions::convolution(seed, x, outputs, kernel, Convolution { stride, padding, groups })
+    });
+    linear.chain(convolutions).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whole networks over many steps: against PyTorch's traces, against the reference, and against themselves.
 
 use graph::{Network, State, step::Variables};
-use lowering::cuda::{Device, program};
+use lowering::cuda::{Device, Precision, program};
 use plan::{Architecture, Model, Normalization, Optimizer, Stem, Train};
 
 use crate::{
@@ -118,6 +118,51 @@ fn alexnet_with_batch_normalization_trains_as_the_reference_does() {
 #[test]
 fn alexnet_with_local_response_normalization_trains_as_the_reference_does() {
     follows_the_reference(&tiny_alexnet(Normalization::LocalResponse), 1e-4, "AlexNet with local response");
+}
+
+/// The loss of each step in reduced precision beside that of f32 on the same device; `relative` is what it may differ by, about five times
+/// what the emulator shows. A rounding that turns a ReLU or a maximum over moves a whole gradient, so that bounds are those of networks.
+fn follows_f32(precision: Precision, case: &(Model, [usize; 3], Train), relative: f64, what: &str) {
+    let Some(device) = device(what) else { return };
+    let (expected, exact) = train(case, &mut Gpu::new(&device), STEPS);
+    let (losses, states) = train(case, &mut Gpu::at(precision, &device), STEPS);
+    let off = |step: usize| (losses[step] - expected[step]).abs() / expected[step];
+    let worst = (0..losses.len()).map(off).fold(0.0, f64::max);
+    println!("{what} in {precision}: losses within {worst:.5} of f32's, {:.4} to {:.4}", losses[0], losses[23]);
+    assert!(worst > 0.0 && states != exact, "rounding shows");
+    assert!(worst <= relative, "{losses:?} beside {expected:?}");
+    assert!(losses[STEPS as usize - 1] < losses[0], "it learns: {losses:?}");
+    assert!(states.iter().all(|(_, values)| values.iter().all(|value| value.is_finite())));
+}
+
+#[test]
+fn bf16_follows_f32() {
+    follows_f32(Precision::Bf16, &tiny_alexnet(Normalization::Batch), 0.01, "AlexNet");
+    follows_f32(Precision::Bf16, &lenet5(), 0.001, "LeNet-5");
+}
+
+#[test]
+fn tf32_follows_f32() {
+    follows_f32(Precision::Tf32, &tiny_alexnet(Normalization::Batch), 0.005, "AlexNet");
+}
+
+#[test]
+fn runs_in_reduced_precision_end_in_the_same_bits() {
+    let Some(first) = device("equal bits in reduced precision") else { return };
+    let case = tiny_alexnet(Normalization::Batch);
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let expected = train(&case, &mut Gpu::at(precision, &first), 2);
+        assert_eq!(train(&case, &mut Gpu::at(precision, &first), 2), expected, "again");
+        if !on_hardware() {
+            let reversed = emulator::with_faults("reversed precision", "order=reverse\n").expect("the emulator");
+            let reversed = Device::open(&reversed).expect("the emulator's device");
+            assert_eq!(
+                train(&case, &mut Gpu::at(precision, &reversed), 2),
+                expected,
+                "in reverse, with copies that arrive late"
+            );
+        }
+    }
 }
 
 #[test]
