@@ -128,6 +128,48 @@ fn a_gpu_trains_the_same_trial() {
 }
 
 #[test]
+fn a_gpu_trains_in_the_precision_that_is_asked_for() {
+    let place = Workplace::with(SMALL);
+    for precision in ["f32", "bf16", "tf32"] {
+        let line = format!("sweep experiment.toml train.precision={precision} --no-report");
+        let Some(sweep) = with_gpu(&place, "", &line) else { return };
+        let sweep = sweep.exits(0);
+        assert!(sweep.stderr.contains("1 of 1 trials done") && !sweep.stderr.contains("before"), "{}", sweep.stderr);
+    }
+    assert_eq!(place.count(DB, "SELECT count(DISTINCT identity) FROM runs"), 3, "a trial's precision is a part of it");
+    let losses = reals(&place, "SELECT train_loss FROM epochs WHERE epoch = 2 ORDER BY run_id");
+    for reduced in &losses[1..] {
+        assert!(*reduced != losses[0] && (reduced - losses[0]).abs() < 0.01 * losses[0], "{losses:?}");
+    }
+}
+
+#[test]
+fn a_precision_that_a_device_does_not_have_is_refused_or_left_to_the_processor() {
+    let place = Workplace::with(SMALL);
+    let line = "sweep experiment.toml train.precision=bf16 --no-report";
+    let Some(refused) = with_gpu(&place, "capability=75\n", line) else { return };
+    let refused = refused.exits(2);
+    let expected = "train.precision: Emulated GPU has compute capability 7.5, and products in bf16 need 8.0 or newer";
+    assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    assert!(!place.path(DB).exists(), "nothing was written");
+
+    let auto = with_gpu(&place, "capability=75\n", &format!("{line} train.device=auto")).unwrap().exits(0);
+    assert!(auto.stderr.contains("the GPU is not used: Emulated GPU has compute capability 7.5"), "{}", auto.stderr);
+    assert_eq!(texts(&place, "SELECT DISTINCT device FROM claims"), ["cpu"]);
+
+    let processor = place.run("sweep experiment.toml train.device=cpu train.precision=tf32").exits(2);
+    assert!(processor.stderr.contains("\"tf32\" is computed on GPUs only"), "{}", processor.stderr);
+    let bench = place.run("bench --precision tf32 --steps 1").exits(2);
+    assert!(bench.stderr.contains("\"tf32\" is computed on GPUs only"), "{}", bench.stderr);
+
+    for (faults, precisions) in [("", "f32, tf32, bf16"), ("capability=75\n", "f32")] {
+        let device = with_gpu(&place, faults, "device --format json").unwrap().exits(0).json();
+        let found = device[3]["found"].as_str().unwrap();
+        assert!(found.ends_with(&format!("precisions {precisions}")), "{device}");
+    }
+}
+
+#[test]
 fn what_a_gpu_began_the_processor_goes_on_with() {
     let place = Workplace::with(&SMALL.replace("epochs = 2", "epochs = 60"));
     let Some(library) = emulator() else { return };
@@ -196,4 +238,10 @@ fn bench_measures_a_gpu() {
         "{text}"
     );
     assert!(text.contains("convolution dw"), "{text}");
+    for precision in ["tf32", "bf16"] {
+        let line = format!("bench --device cuda --batch 2 --steps 2 --kernels --precision {precision} --format json");
+        let bench = with_gpu(&place, "", &line).unwrap().exits(0);
+        let text = bench.text();
+        assert!(text.contains(&format!("\"{precision}\"")) && text.contains("\"pack\""), "{text}");
+    }
 }

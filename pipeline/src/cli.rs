@@ -474,6 +474,8 @@ pub enum BenchDevice {
 pub enum BenchPrecision {
     /// 32-bit floating point
     F32,
+    /// Operands rounded to 10 bits of mantissa on a GPU's tensor cores, sums in 32 bits
+    Tf32,
     /// Operands rounded to bfloat16, sums in 32 bits
     Bf16,
 }

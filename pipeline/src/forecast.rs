@@ -150,7 +150,7 @@ fn probe(network: &graph::Network, settings: &Settings, threads: usize) -> anyho
     const STEPS: u32 = 10;
     let held_back = settings.dataset.validation_fraction;
     let share = if held_back < 1.0 { held_back / (1.0 - held_back) / 3.0 } else { 0.0 };
-    let device = ::train::Device::resolve(settings.train.device)?;
+    let device = ::train::Device::for_training(&settings.train)?;
     let measured = ::train::bench::measure(network, settings, &device, threads, false, Some(STEPS))?;
     Ok(measured.step_s * (1.0 + share))
 }

@@ -315,7 +315,7 @@ impl TrialQueue<'_> {
             }
             let Some(planned) = self.wanted().find(&state.identity).cloned() else { continue };
             // Without a GPU nothing began. One that is lost on the way leaves the trials that insist on it for another time.
-            let Ok(device) = Device::resolve(planned.trial.settings.train.device) else { continue };
+            let Ok(device) = Device::for_training(&planned.trial.settings.train) else { continue };
             if let Some(job) = self.take(worker, (Arc::clone(&planned), device), planned.trial.settings.train.epochs)? {
                 return Ok(sweep::Claim::Job(job));
             }
@@ -337,7 +337,7 @@ impl TrialQueue<'_> {
         self.prune(&field)?;
         for (until, standing) in self.open(pruner, &field) {
             let Some(planned) = self.wanted().find(&standing.identity).cloned() else { continue };
-            let Ok(device) = Device::resolve(planned.trial.settings.train.device) else { continue };
+            let Ok(device) = Device::for_training(&planned.trial.settings.train) else { continue };
             if let Some(job) = self.take(worker, (planned, device), until)? {
                 return Ok(sweep::Claim::Job(job));
             }
@@ -520,7 +520,7 @@ impl Queue for TrialQueue<'_> {
                 let kind = match error {
                     TrainError::Diverged { .. } => "not-finite",
                     TrainError::File { .. } => "io",
-                    TrainError::Device(_) => "device",
+                    TrainError::Device(_) | TrainError::Precision(_) => "device",
                     _ => "refused",
                 };
                 let mut failure = FailureRow {

@@ -85,7 +85,7 @@ pub fn ready(file: &Path, overrides: &[String], global: &Global) -> anyhow::Resu
     for mut trial in experiment.trials() {
         train::note_initial_weights(&mut trial)
             .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
-        Device::resolve(trial.settings.train.device)
+        Device::for_training(&trial.settings.train)
             .with_context(|| format!("{}: trial {}", file.display(), trial.label()))?;
         let settings = &trial.settings.dataset;
         let prepared = match known.iter().find(|(seen, _)| seen == settings) {
@@ -205,7 +205,7 @@ pub fn share(machine: Machine, trials: &[Arc<Planned>], count: usize) -> (usize,
 fn side_by_side(machine: Machine, trials: &[Arc<Planned>]) -> usize {
     let room = |planned: &Arc<Planned>| {
         let train = &planned.trial.settings.train;
-        let device = Device::resolve(train.device).ok()?;
+        let device = Device::for_training(train).ok()?;
         // A tenth is left to the driver and to others.
         let usable_bytes = device.memory_bytes()? / 10 * 9;
         Some(usable_bytes / device.planned_bytes(&planned.network, train, 1).max(1))
@@ -366,13 +366,7 @@ pub fn sweep(
         halt: Mutex::new(None),
         deadline: ready.experiment.policy.minutes.map(|minutes| Instant::now() + minutes_of(minutes)),
     };
-    if let Some(reason) = ready
-        .trials
-        .iter()
-        .any(|planned| planned.trial.settings.train.device == plan::Device::Auto)
-        .then(Device::refusal)
-        .flatten()
-    {
+    if let Some(reason) = ready.trials.iter().find_map(|planned| Device::refusal(&planned.trial.settings.train)) {
         queue.progress.line(&format!("the GPU is not used: {reason}"));
     }
     let ended = AtomicBool::new(false);

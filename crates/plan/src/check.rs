@@ -158,8 +158,9 @@ fn train(train: &Train) -> Result<(), Violation> {
         "train.initial_weights",
         || "must be the path of a safetensors file, got an empty one".to_owned(),
     )?;
-    Violation::unless(train.precision == Precision::F32 || train.device == Device::Cpu, "train.precision", || {
-        "\"bf16\" is computed on the processor only; set train.device = \"cpu\" or train.precision = \"f32\"".to_owned()
+    Violation::unless(train.precision != Precision::Tf32 || train.device == Device::Cuda, "train.precision", || {
+        "\"tf32\" is computed on GPUs only; set train.device = \"cuda\", or train.precision = \"f32\" or \"bf16\""
+            .to_owned()
     })?;
     train.schedule.validate()
 }

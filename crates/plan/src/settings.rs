@@ -298,8 +298,11 @@ pub enum Precision {
     /// 32-bit floating point throughout.
     #[default]
     F32,
-    /// Operands of the products of convolutions and linear layers are rounded to bfloat16 where that is faster than 32 bits; their sums, the
-    /// weights and all that is stored stay in 32 bits.
+    /// Operands of the products of convolutions and linear layers are rounded to 10 bits of mantissa (TensorFloat-32), for the tensor cores of
+    /// GPUs of compute capability 8.0 and newer; all else as in `Bf16`. The processor has nothing like it.
+    Tf32,
+    /// Operands of the products of convolutions and linear layers are rounded to bfloat16 where that is faster than 32 bits, on a GPU in
+    /// all of them; their sums, the weights and all that is stored stay in 32 bits.
     Bf16,
 }
 

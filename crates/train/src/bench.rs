@@ -13,7 +13,7 @@ use lowering::{
 use luminal::prelude::Graph;
 use plan::Settings;
 
-use crate::{Device, TrainError, engine::precision, initialize};
+use crate::{Device, TrainError, device::cuda_precision, engine::precision, initialize};
 
 /// Time of one kind of kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -128,7 +128,8 @@ pub fn measure(
         }
         Device::Cuda(device) => {
             let session = Session::new(device)?;
-            graph.compile((Autograd, CudaCompiler::new(&session)), ());
+            let compiler = CudaCompiler::new(&session).with_precision(cuda_precision(&settings.train));
+            graph.compile((Autograd, compiler), ());
             (Step::Cuda(graph, session), None)
         }
     };

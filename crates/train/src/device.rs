@@ -26,6 +26,15 @@ fn gpu() -> &'static Result<Arc<cuda::Device>, CudaError> {
     GPU.get_or_init(|| cuda::Device::open(&Libraries::default()))
 }
 
+/// What a precision is on a GPU.
+pub(crate) fn cuda_precision(train: &Train) -> cuda::Precision {
+    match train.precision {
+        plan::Precision::F32 => cuda::Precision::F32,
+        plan::Precision::Tf32 => cuda::Precision::Tf32,
+        plan::Precision::Bf16 => cuda::Precision::Bf16,
+    }
+}
+
 impl Device {
     /// What `train.device` means here and now. `auto` takes the processor where there is no GPU, where there is one that cannot be used
     /// (see [`Self::refusal`]), and after it was lost.
@@ -45,10 +54,33 @@ impl Device {
         }
     }
 
-    /// Why `auto` does not take the GPU though there is one: what somebody who has one should know. None where there is none.
-    pub fn refusal() -> Option<String> {
+    /// Where training with these settings runs: as [`Self::resolve`], and `auto` takes the processor too where the GPU does not have
+    /// `train.precision`.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], and when the GPU that is asked for does not have the precision.
+    pub fn for_training(train: &Train) -> Result<Self, TrainError> {
+        let device = Self::resolve(train.device)?;
+        let served = match &device {
+            Self::Cpu => Ok(()),
+            Self::Cuda(gpu) => gpu.serve(cuda_precision(train)),
+        };
+        match (served, train.device) {
+            (Ok(()), _) => Ok(device),
+            (Err(_), plan::Device::Auto) => Ok(Self::Cpu),
+            (Err(error), _) => Err(TrainError::Precision(error)),
+        }
+    }
+
+    /// Why training with these settings takes the processor though there is a GPU and `auto` would have it: what somebody who has one
+    /// should know.
+    pub fn refusal(train: &Train) -> Option<String> {
+        if train.device != plan::Device::Auto {
+            return None;
+        }
         match gpu() {
-            Ok(device) => device.is_lost().then(|| CudaError::Gone.to_string()),
+            Ok(device) if device.is_lost() => Some(CudaError::Gone.to_string()),
+            Ok(device) => device.serve(cuda_precision(train)).err().map(|error| error.to_string()),
             Err(CudaError::NoDriver { .. } | CudaError::NoDevice) => None,
             Err(error) => Some(error.to_string()),
         }
@@ -89,7 +121,7 @@ impl Device {
                 let (mut step, _) = variables.training_graph(train.batch_size, train);
                 step.compile(Autograd, ());
                 let (evaluation, _) = variables.evaluation_graph(train.evaluation_batch_size);
-                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph, cuda::Precision::F32));
+                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph, cuda_precision(train)));
                 let arena = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
                 // Each program has a batch of its own; parameters are common to both and counted once.
                 let states = plans.iter().map(|plan| plan.state_bytes).sum::<usize>();

@@ -22,6 +22,7 @@ use plan::Train;
 
 use crate::{
     Assessment, Device, Evaluation, Scores, TrainError,
+    device::cuda_precision,
     metrics::{first_largest, softmax},
 };
 
@@ -70,10 +71,11 @@ impl Memory {
     }
 }
 
-/// The lowering's name of a precision.
+/// What a precision is on the processor.
 pub(crate) fn precision(train: &Train) -> Precision {
     match train.precision {
-        plan::Precision::F32 => Precision::F32,
+        // Training in TF32 there is refused by the plan; its memory may be asked for.
+        plan::Precision::F32 | plan::Precision::Tf32 => Precision::F32,
         plan::Precision::Bf16 => Precision::Bf16,
     }
 }
@@ -123,7 +125,10 @@ impl Engine {
 
     fn compile(&self, graph: &mut Graph) {
         match &self.session {
-            Some(session) => graph.compile((Autograd, CudaCompiler::new(session)), ()),
+            Some(session) => {
+                let compiler = CudaCompiler::new(session).with_precision(cuda_precision(&self.train));
+                graph.compile((Autograd, compiler), ());
+            }
             None => {
                 let compiler = CpuCompiler::new(&self.workspace).with_precision(precision(&self.train));
                 graph.compile((Autograd, compiler), ());

@@ -87,6 +87,9 @@ pub enum TrainError {
     /// The GPU cannot be used, or failed.
     #[error("train.device: {0}")]
     Device(lowering::cuda::CudaError),
+    /// The GPU does not have the arithmetic.
+    #[error("train.precision: {0}")]
+    Precision(lowering::cuda::CudaError),
     /// Who listens to events could not go on.
     #[error("failed to record the run: {0}")]
     Sink(SinkError),

@@ -54,7 +54,7 @@ impl Stop {
 pub struct Options {
     /// Threads of each step and of loading; 0 takes one per core.
     pub threads: usize,
-    /// Where steps run: what [`crate::Device::resolve`] makes of `train.device`.
+    /// Where steps run: what [`crate::Device::for_training`] makes of the settings.
     pub device: Device,
     /// Folder for the checkpoint (`checkpoint.safetensors`) and the final weights (`weights.safetensors`). None: neither.
     pub folder: Option<PathBuf>,

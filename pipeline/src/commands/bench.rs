@@ -22,6 +22,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     overrides.extend([format!("dataset.image_size={}", input[1]), format!("dataset.color={color}")]);
     let precision = match bench.precision {
         BenchPrecision::F32 => "f32",
+        BenchPrecision::Tf32 => "tf32",
         BenchPrecision::Bf16 => "bf16",
     };
     let device = match bench.device {
@@ -38,7 +39,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let network = graph::Network::new(&settings.model, [channels, side, side], classes)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = bench.threads.map_or(cores, usize::from);
-    let device = ::train::Device::resolve(settings.train.device).context("--device")?;
+    let device = ::train::Device::for_training(&settings.train).context("--device")?;
     let measured = ::train::bench::measure(&network, &settings, &device, threads, bench.forward, bench.steps)?;
     let batch = settings.train.batch_size as f64;
     let flop = network.training_flop(!bench.forward) as f64 * batch;
@@ -68,6 +69,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         integer(threads),
         text(match settings.train.precision {
             ::plan::Precision::F32 => "f32",
+            ::plan::Precision::Tf32 => "tf32",
             ::plan::Precision::Bf16 => "bf16",
         }),
         text(if bench.forward { "forward" } else { "training" }),

@@ -16,13 +16,13 @@ pub fn run(to: &Rows) -> anyhow::Result<Exit> {
     let row = |what: &str, found: String, usable: bool| {
         vec![text(what), text(if usable { "usable" } else { "refused" }), Cell::Text(found)]
     };
-    let mut table = vec![row("processor", format!("{}, {cores} threads", provenance::cpu()), true)];
     let bf16 = if ::train::multiplies_bf16() {
-        "in 16 bits, twice as many a second as in 32"
+        "in 16 bits, twice as many products a second as in 32"
     } else {
         "without instructions for it: the same results, slower than f32"
     };
-    table.push(row("train.precision = bf16", bf16.to_owned(), true));
+    let processor = format!("{}, {cores} threads, precisions f32, bf16 ({bf16})", provenance::cpu());
+    let mut table = vec![row("processor", processor, true)];
     table.extend(Device::survey().into_iter().map(|finding| row(finding.what, finding.found, finding.usable)));
     let auto = match Device::resolve(plan::Device::Auto)? {
         Device::Cpu => "the processor".to_owned(),

@@ -174,7 +174,7 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
         std::fs::copy(&checkpoint, scratch.0.join(::train::CHECKPOINT))
             .with_context(|| format!("cannot copy {}", checkpoint.display()))?;
     }
-    let device = ::train::Device::resolve(trial.settings.train.device)?;
+    let device = ::train::Device::for_training(&trial.settings.train)?;
     note_other_machine(&store, id, &device, global)?;
     let diverged = failure.as_ref().is_some_and(|failure| failure.kind == "not-finite");
     let mut comparison = Comparison {

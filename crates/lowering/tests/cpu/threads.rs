@@ -26,6 +26,7 @@ fn train(network: &Network, size: usize, train: &Train, threads: usize, steps: u
     let precision = match train.precision {
         plan::Precision::F32 => lowering::Precision::F32,
         plan::Precision::Bf16 => lowering::Precision::Bf16,
+        plan::Precision::Tf32 => unreachable!("the processor has no TF32"),
     };
     graph.compile((Autograd, CpuCompiler::new(&workspace).with_precision(precision)), ());
     for step in 0..steps {

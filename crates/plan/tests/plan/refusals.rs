@@ -96,10 +96,12 @@ fn ranges() {
     );
     check("[train]\nmomentum = 1.0", "x.toml:2: train.momentum: must be ≥ 0 and below 1, got 1");
     check("[train]\nlabel_smoothing = 1", "x.toml:2: train.label_smoothing: must be ≥ 0 and below 1, got 1");
-    check(
-        "[train]\nprecision = \"bf16\"\ndevice = \"cuda\"",
-        "x.toml:2: train.precision: \"bf16\" is computed on the processor only; set train.device = \"cpu\" or train.precision = \"f32\"",
-    );
+    for device in ["", "\ndevice = \"auto\""] {
+        check(
+            &format!("[train]\nprecision = \"tf32\"{device}"),
+            "x.toml:2: train.precision: \"tf32\" is computed on GPUs only; set train.device = \"cuda\", or train.precision = \"f32\" or \"bf16\"",
+        );
+    }
     check("[train]\naverage_decay = 1.0", "x.toml:2: train.average_decay: must be ≥ 0 and below 1, got 1");
     check("[train]\ngradient_clip = 0", "x.toml:2: train.gradient_clip: must be > 0, got 0");
     check("[model]\ndropout = 1.0", "x.toml:2: model.dropout: must be ≥ 0 and below 1, got 1");
