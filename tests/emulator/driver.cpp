@@ -116,6 +116,16 @@ struct Index {
     unsigned x, y, z;
 };
 
+struct Kernels;
+
+struct Kernel {
+    const Kernels* kernels;
+    void (*launch)(void**);
+    // Number of parameters, then the bytes of each.
+    const int* sizes;
+};
+
+// A module.
 struct Kernels {
     void* library;
     Index *thread, *block;
@@ -123,13 +133,8 @@ struct Kernels {
     pthread_mutex_t* lock;
     void (**warp_barrier)();
     int* late_copies;
-};
-
-struct Kernel {
-    const Kernels* kernels;
-    void (*launch)(void**);
-    // Number of parameters, then the bytes of each.
-    const int* sizes;
+    // Functions that were asked for; they go with the module.
+    std::vector<std::unique_ptr<Kernel>> functions;
 };
 
 struct Work {
@@ -430,7 +435,7 @@ API int cuModuleLoadData(void** module, const void* image) {
                           static_cast<void (**)()>(dlsym(library, "emulator_barrier")),
                           static_cast<pthread_mutex_t*>(dlsym(library, "emulator_lock")),
                           static_cast<void (**)()>(dlsym(library, "emulator_warp_barrier")),
-                          static_cast<int*>(dlsym(library, "emulator_late_copies"))};
+                          static_cast<int*>(dlsym(library, "emulator_late_copies")), {}};
     return SUCCESS;
 }
 API int cuModuleUnload(void* module) {
@@ -443,8 +448,9 @@ API int cuModuleGetFunction(void** function, void* module, const char* name) {
     void* launch = dlsym(kernels->library, (std::string("launch_") + name).c_str());
     void* sizes = dlsym(kernels->library, (std::string("sizes_") + name).c_str());
     if (!launch || !sizes) return 500;
-    // Kept as long as the process lives: there are few.
-    *function = new Kernel{kernels, reinterpret_cast<void (*)(void**)>(launch), reinterpret_cast<const int* (*)()>(sizes)()};
+    kernels->functions.push_back(std::make_unique<Kernel>(
+        Kernel{kernels, reinterpret_cast<void (*)(void**)>(launch), reinterpret_cast<const int* (*)()>(sizes)()}));
+    *function = kernels->functions.back().get();
     return SUCCESS;
 }
 API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned, void* stream,
