@@ -187,6 +187,72 @@ fn what_a_gpu_began_the_processor_goes_on_with() {
 }
 
 #[test]
+fn what_the_processor_began_a_gpu_goes_on_with() {
+    let halving = "\n[sweep.grid]\n\"train.learning_rate\" = [0.001, 0.01, 0.05]\n[sweep.pruner]\nkind = \"halving\"\nminimum_epochs = 1\n";
+    let place = Workplace::with(&(SMALL.replace("epochs = 2", "epochs = 3\nmomentum = 0.9") + halving));
+    if emulator().is_none() {
+        return;
+    }
+    place.run("sweep experiment.toml train.device=cpu ~sweep.pruner --no-report --db whole.db").exits(0);
+    place.run("sweep experiment.toml train.device=cpu --no-report --jobs 1").exits(0);
+    assert_eq!(place.count(DB, "SELECT count(*) FROM results WHERE status = 'pruned' AND epochs = 1"), 2);
+    with_gpu(&place, "", "sweep experiment.toml --resume-pruned --no-report").unwrap().exits(0);
+    let on_both = "SELECT count(*) FROM claims AS a JOIN claims AS b USING (run_id) \
+                   WHERE a.device = 'cpu' AND b.device LIKE 'cuda%' AND b.from_epoch = 1";
+    assert_eq!(place.count(DB, on_both), 2, "both were gone on with after their first epoch");
+    let losses = "SELECT e.train_loss FROM results JOIN epochs AS e USING (run_id) ORDER BY position, e.epoch";
+    let of = |db| place.rows(db, losses).into_iter().map(|row| row[0].to_string().parse::<f64>().unwrap());
+    let (both, whole): (Vec<f64>, Vec<f64>) = (of(DB).collect(), of("whole.db").collect());
+    assert_eq!((both.len(), whole.len()), (9, 9));
+    for (both, whole) in both.iter().zip(&whole) {
+        assert!((both - whole).abs() <= 1e-5 * whole, "{both} with both, {whole} on the processor alone");
+    }
+}
+
+/// An image of 28 × 28 pixels, as the network sees them: a bitmap of 24 bits.
+fn bitmap() -> Vec<u8> {
+    let mut file = b"BM".to_vec();
+    for word in [54 + 28 * 84, 0, 54, 40, 28, 28, 24 << 16 | 1, 0, 28 * 84, 2835, 2835, 0, 0_u32] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend((0..28 * 84).map(|i: u32| (i * i / 7 % 251) as u8));
+    file
+}
+
+#[test]
+fn evaluate_and_predict_run_on_a_gpu() {
+    let place = Workplace::with(SMALL);
+    place.write("image.bmp", bitmap());
+    place.run("sweep experiment.toml train.device=cpu --no-report").exits(0);
+    let close = |lines: [&str; 2], key: &str| {
+        let gpu = with_gpu(&place, "", lines[0])?.exits(0).json();
+        let cpu = place.run(lines[1]).exits(0).json();
+        let rows = [gpu, cpu].map(|table| table.as_array().unwrap().clone());
+        assert_eq!(rows[0].len(), rows[1].len());
+        for (gpu, cpu) in rows[0].iter().zip(&rows[1]) {
+            let [gpu, cpu] = [gpu, cpu].map(|row| row[key].as_f64().unwrap());
+            assert!((gpu - cpu).abs() <= 1e-5 * cpu.abs(), "{key}: {gpu} on the GPU, {cpu} on the processor");
+        }
+        Some(rows[0].len())
+    };
+    let evaluate = ["evaluate 1 --device cuda --format json", "evaluate 1 --format json"];
+    let Some(rows) = close(evaluate, "loss") else { return };
+    assert_eq!(rows, 1);
+    close(["evaluate 1 --ten-crop train.device=cuda --format json", "evaluate 1 --ten-crop --format json"], "loss");
+    let predict = ["predict 1 image.bmp --device auto --format json", "predict 1 image.bmp --format json"];
+    assert_eq!(close(predict, "probability"), Some(5));
+
+    // That it was the GPU shows where nothing compiles for it.
+    for line in ["evaluate 1 --device cuda", "evaluate 1 train.device=cuda", "predict 1 image.bmp --device cuda"] {
+        let refused = with_gpu(&place, "compile=1\n", line).unwrap().exits(2);
+        assert!(refused.stderr.contains("a kernel does not compile for sm_80"), "{line}: {}", refused.stderr);
+        let refused = place.run(line).exits(2);
+        assert!(refused.stderr.contains("train.device: no NVIDIA driver was found"), "{line}: {}", refused.stderr);
+    }
+    with_gpu(&place, "compile=1\n", "evaluate 1 --device cpu train.device=cuda").unwrap().exits(0);
+}
+
+#[test]
 fn a_gpu_that_is_lost_ends_the_sweep_or_leaves_it_to_the_processor() {
     let toml = SMALL.replace("seeds = 1", "seeds = 3");
     let place = Workplace::with(&toml);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
@@ -321,6 +322,9 @@ pub struct Evaluate {
     /// Write the confusion matrix as CSV: a row for each true class, a column for each predicted one
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,
+    /// Where the network runs [default: train.device of the overrides or the file, else cpu]
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
     /// How rows are printed.
     #[command(flatten)]
     pub rows: Rows,
@@ -374,6 +378,9 @@ pub struct Predict {
     /// How many classes of each image, the most probable first
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Option<Device>,
     /// How rows are printed.
     #[command(flatten)]
     pub rows: Rows,
@@ -434,9 +441,9 @@ pub struct Bench {
     /// Images per step
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
-    /// Where steps run
-    #[arg(long, value_enum, default_value_t = BenchDevice::Cpu)]
-    pub device: BenchDevice,
+    /// Where steps run [default: train.device, which is cpu unless it is overridden]
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
     /// Threads [default: one per core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
@@ -460,13 +467,37 @@ pub struct Bench {
     pub rows: Rows,
 }
 
-/// What is measured.
+/// Where steps run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BenchDevice {
+pub enum Device {
     /// The processor
     Cpu,
+    /// An NVIDIA GPU where one can be used, else the processor
+    Auto,
     /// An NVIDIA GPU
     Cuda,
+}
+
+impl Device {
+    /// As `train.device` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Auto => "auto",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// What was asked for on the command line, else what the settings say.
+    pub fn or(asked: Option<Self>, setting: ::plan::Device) -> anyhow::Result<::train::Device> {
+        let Some(asked) = asked else { return Ok(::train::Device::resolve(setting)?) };
+        let asked = match asked {
+            Self::Cpu => ::plan::Device::Cpu,
+            Self::Auto => ::plan::Device::Auto,
+            Self::Cuda => ::plan::Device::Cuda,
+        };
+        ::train::Device::resolve(asked).context("--device")
+    }
 }
 
 /// Arithmetic of products, as `train.precision`.

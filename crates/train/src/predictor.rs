@@ -28,9 +28,12 @@ pub struct Guess {
 
 impl Predictor {
     /// Of weights and their card. `threads` 0 takes one per core.
-    pub fn new(card: Card, variables: Variables, threads: usize) -> Self {
-        let engine = Engine::new(variables, &Train::default(), &Device::Cpu, thread_count(threads));
-        Self { card, engine: engine.expect("on the processor it never fails") }
+    ///
+    /// # Errors
+    /// When the GPU refuses, as in all that follow; on the processor they do not fail.
+    pub fn new(card: Card, variables: Variables, device: &Device, threads: usize) -> Result<Self, TrainError> {
+        let engine = Engine::new(variables, &Train::default(), device, thread_count(threads))?;
+        Ok(Self { card, engine })
     }
 
     /// What the weights say about themselves.
@@ -40,26 +43,31 @@ impl Predictor {
 
     /// Logits [N, K] of normalised images [N, C, H, W].
     ///
+    /// # Errors
+    /// When the GPU fails.
+    ///
     /// # Panics
     /// If `images` does not hold whole images.
-    pub fn logits(&mut self, images: &[f32]) -> Vec<f32> {
+    pub fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
         let values: usize = self.card.input.iter().product();
         assert_eq!(images.len() % values, 0, "images must be [N, C, H, W]");
         let mut logits = Vec::new();
         for part in images.chunks(PREDICTION_BATCH * values) {
-            let computed = self.engine.logits(part.len() / values, &|position, image| {
+            logits.extend(self.engine.logits(part.len() / values, &|position, image| {
                 image.copy_from_slice(&part[position as usize * values..][..values]);
-            });
-            logits.extend(computed.expect("steps on the processor do not fail"));
+            })?);
         }
-        logits
+        Ok(logits)
     }
 
     /// The `top` most probable classes of each image, the most probable first; ties in the order of the classes.
     ///
+    /// # Errors
+    /// As [`Self::logits`].
+    ///
     /// # Panics
     /// As [`Self::logits`].
-    pub fn guesses(&mut self, images: &[f32], top: usize) -> Vec<Vec<Guess>> {
+    pub fn guesses(&mut self, images: &[f32], top: usize) -> Result<Vec<Vec<Guess>>, TrainError> {
         let classes = self.card.classes.len();
         let ranked = |row: &[f32]| {
             let probabilities = softmax(row).into_iter().enumerate();
@@ -69,14 +77,14 @@ impl Predictor {
             guesses.truncate(top);
             guesses
         };
-        self.logits(images).chunks_exact(classes).map(ranked).collect()
+        Ok(self.logits(images)?.chunks_exact(classes).map(ranked).collect())
     }
 
     /// Writes `count` images of noise, as `input` [N, C, H, W], and their `logits` [N, K] to the safetensors file `path`, by
     /// which another program can be judged. The noise is always the same, of mean 0 and deviation 1 as normalised images.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or as [`Self::logits`].
     pub fn write_sample(&mut self, path: &Path, count: usize) -> Result<(), TrainError> {
         let [c, h, w] = self.card.input;
         let input = State::new("input", &[count, c, h, w]);
@@ -85,7 +93,7 @@ impl Predictor {
             let mut rng = Counter::new(0, Purpose::Noise, 0, image);
             values.iter_mut().for_each(|value| *value = rng.normal() as f32);
         }
-        let computed = self.logits(&input.read());
+        let computed = self.logits(&input.read())?;
         logits.write().copy_from_slice(&computed);
         weights::write(path, &[&input, &logits], Names::Layers, HashMap::new())
     }

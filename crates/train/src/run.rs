@@ -321,13 +321,15 @@ fn card(trial: &Trial, prepared: &Prepared, network: &Network) -> Card {
 /// Metrics of weights on images, undistorted, class by class; none if a stop was asked for.
 ///
 /// # Errors
-/// When the images do not have the size or classes that the weights were trained for.
+/// When the images do not have the size or classes that the weights were trained for, or the GPU fails.
+#[expect(clippy::too_many_arguments, reason = "a network, images, and how and where it looks at them")]
 pub fn assess(
     card: &Card,
     variables: Variables,
     loader: &Loader,
     indices: &[u32],
     views: Views,
+    device: &Device,
     threads: usize,
     stop: &Stop,
 ) -> Result<Option<Assessment>, TrainError> {
@@ -344,6 +346,6 @@ pub fn assess(
         });
     }
     let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), ..Train::default() };
-    let mut engine = Engine::new(variables, &train, &Device::Cpu, thread_count(threads))?;
+    let mut engine = Engine::new(variables, &train, device, thread_count(threads))?;
     engine.assess(loader, indices, views, &|| !stop.requested())
 }

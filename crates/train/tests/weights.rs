@@ -2,7 +2,7 @@
 
 use graph::{Network, step::Variables};
 use plan::{Architecture, Decay, Layout, Model, Optimizer, Train};
-use train::{Card, Names, Predictor, initialize, load_weights, save_weights};
+use train::{Card, Device, Names, Predictor, initialize, load_weights, save_weights};
 
 /// A network with random weights, and its card.
 fn random(model: &Model, input: [usize; 3], classes: usize) -> (Card, Variables) {
@@ -53,20 +53,20 @@ fn other_networks_are_not_saved_under_torchvisions_names() {
 #[test]
 fn guesses_are_ranked_and_do_not_depend_on_their_company() {
     let (card, variables) = random(&Model::default(), [1, 28, 28], 10);
-    let mut predictor = Predictor::new(card, variables, 1);
+    let mut predictor = Predictor::new(card, variables, &Device::Cpu, 1).unwrap();
     let image = |i: usize| (0..784).map(move |pixel| ((pixel * (i + 3)) % 17) as f32 / 8.0 - 1.0);
     // More than one step's images, and a rest.
     let images: Vec<f32> = (0..train::PREDICTION_BATCH + 3).flat_map(image).collect();
-    let guesses = predictor.guesses(&images, 3);
+    let guesses = predictor.guesses(&images, 3).unwrap();
     assert_eq!(guesses.len(), train::PREDICTION_BATCH + 3);
     for of_image in &guesses {
         assert_eq!(of_image.len(), 3);
         assert!(of_image.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
     }
-    let last = predictor.guesses(&images[images.len() - 784..], 10).remove(0);
+    let last = predictor.guesses(&images[images.len() - 784..], 10).unwrap().remove(0);
     assert!((last.iter().map(|guess| guess.probability).sum::<f64>() - 1.0).abs() < 1e-9);
     assert_eq!(last[0].class, guesses.last().unwrap()[0].class);
-    assert!(predictor.guesses(&[], 5).is_empty());
+    assert!(predictor.guesses(&[], 5).unwrap().is_empty());
 }
 
 #[test]

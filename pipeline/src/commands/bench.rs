@@ -5,7 +5,7 @@ use anyhow::Context;
 use report::Cell;
 
 use crate::{
-    cli::{self, BenchDevice, BenchPrecision, Network},
+    cli::{self, BenchPrecision, Network},
     exit::Exit,
     output::{integer, rows, text},
     provenance,
@@ -25,11 +25,8 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         BenchPrecision::Tf32 => "tf32",
         BenchPrecision::Bf16 => "bf16",
     };
-    let device = match bench.device {
-        BenchDevice::Cpu => "cpu",
-        BenchDevice::Cuda => "cuda",
-    };
-    overrides.extend([format!("train.precision={precision}"), format!("train.device={device}")]);
+    overrides.push(format!("train.precision={precision}"));
+    overrides.extend(bench.device.map(|device| format!("train.device={}", device.name())));
     overrides.extend(bench.overrides.iter().cloned());
     let experiment = Experiment::parse("", "bench", &overrides)?;
     let settings = experiment.trials().into_iter().next().context("the overrides describe no trial")?.settings;

@@ -22,7 +22,8 @@ const CONFUSED: usize = 20;
 
 /// Evaluates and prints the metrics.
 pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
-    let cli::Evaluate { run, split, data, overrides, ten_crop, details, confusion, rows: to, threads } = evaluate;
+    let cli::Evaluate { run, split, data, overrides, ten_crop, details, confusion, device, rows: to, threads } =
+        evaluate;
     anyhow::ensure!(
         !details || !matches!(to.format, Format::Csv | Format::Parquet),
         "--details prints several tables, which csv and parquet cannot hold: use --format table, markdown or json, or --confusion FILE"
@@ -30,17 +31,19 @@ pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
     let stop = runner::stop_on_interrupt()?;
     let stored = Run::find(&Store::open_read_only(&global.db)?, *run, &global.db)?;
     // The network sees of other images what it saw of its own: the crop is the run's.
-    let (dataset, augment, file) = match data {
+    let (dataset, augment, place, file) = match data {
         Some(file) => {
             let experiment = Experiment::load(file, overrides)?;
             let trial = experiment.trials().into_iter().next().context("the experiment has no trials")?;
-            (trial.settings.dataset, stored.canonical_settings()?.augment, file.as_path())
+            let place = trial.settings.train.device;
+            (trial.settings.dataset, stored.canonical_settings()?.augment, place, file.as_path())
         }
         None => {
             let own = stored.settings(overrides)?;
-            (own.dataset, own.augment, stored.file.as_path())
+            (own.dataset, own.augment, own.train.device, stored.file.as_path())
         }
     };
+    let device = cli::Device::or(*device, place)?;
     let prepared = data::prepare(&dataset, global, file)?;
     if prepared.manifest().fingerprint != stored.fingerprint && !global.quiet {
         eprintln!("note: this is not the data set that run {run} was trained on");
@@ -60,7 +63,7 @@ pub fn run(evaluate: &cli::Evaluate, global: &Global) -> anyhow::Result<Exit> {
         );
     }
     let views = if *ten_crop { Views::Ten } else { Views::Center };
-    let Some(assessment) = ::train::assess(&card, variables, &loader, &indices, views, *threads, stop)? else {
+    let Some(assessment) = ::train::assess(&card, variables, &loader, &indices, views, &device, *threads, stop)? else {
         return Ok(Exit::Interrupted);
     };
     let classes = &prepared.manifest().classes;

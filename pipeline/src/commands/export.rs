@@ -1,7 +1,7 @@
 //! `pipeline export`: a network for other programs.
 
 use ::export::{ModelCard, Preprocessing, Training};
-use ::train::{Names, Predictor};
+use ::train::{Device, Names, Predictor};
 use anyhow::Context;
 use serde_json::{Map, Value as Json};
 use store::{Store, Value};
@@ -44,7 +44,7 @@ pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
     }
     if let Some(images) = to.sample {
         let path = out.join("sample.safetensors");
-        Predictor::new(card, variables, 0).write_sample(&path, images.into())?;
+        Predictor::new(card, variables, &Device::Cpu, 0)?.write_sample(&path, images.into())?;
         written.push((path, "noise images and their logits"));
     }
     let mut table = Vec::new();

@@ -16,7 +16,8 @@ pub fn run(predict: &cli::Predict, global: &Global) -> anyhow::Result<Exit> {
     let (card, variables) = ::train::load_weights(trained.weights())?;
     let image = card.image.unwrap_or([card.input[1], card.input[2]]);
     let preprocessing = dataset::Preprocessing::new(image, card.input, &card.mean, &card.std)?;
-    let mut predictor = Predictor::new(card, variables, predict.threads);
+    let device = cli::Device::or(predict.device, ::plan::Device::Cpu)?;
+    let mut predictor = Predictor::new(card, variables, &device, predict.threads)?;
     let mut table = Vec::new();
     let mut broken = false;
     // A batch at a time, so that memory does not grow with the number of files.
@@ -36,7 +37,7 @@ pub fn run(predict: &cli::Predict, global: &Global) -> anyhow::Result<Exit> {
                 }
             }
         }
-        for (path, guesses) in read.iter().zip(predictor.guesses(&images, predict.top.into())) {
+        for (path, guesses) in read.iter().zip(predictor.guesses(&images, predict.top.into())?) {
             for (rank, guess) in guesses.iter().enumerate() {
                 table.push(vec![
                     text(path.display().to_string()),

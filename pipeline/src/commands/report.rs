@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use ::train::Predictor;
+use ::train::{Device, Predictor};
 use dataset::Prepared;
 use report::{Evidence, Examination, Filters, Picture, Truth};
 use store::Store;
@@ -111,7 +111,7 @@ impl Kept<'_> {
         // Evenly over the test part, so that all classes are among them.
         let every = test.indices.len().div_ceil(most).max(1);
         let places: Vec<usize> = (0..test.indices.len()).step_by(every).collect();
-        let mut predictor = Predictor::new(card, variables, 0);
+        let mut predictor = Predictor::new(card, variables, &Device::Cpu, 0)?;
         let classes = loader.classes();
         let mut examination = Examination { filters, ..Examination::default() };
         for part in places.chunks(::train::PREDICTION_BATCH) {
@@ -119,7 +119,7 @@ impl Kept<'_> {
             for (image, &place) in images.chunks_exact_mut(loader.sample_values()).zip(part) {
                 loader.evaluation_sample(test.indices[place], image);
             }
-            for (guesses, &place) in predictor.guesses(&images, classes).iter().zip(part) {
+            for (guesses, &place) in predictor.guesses(&images, classes)?.iter().zip(part) {
                 let actual = test.prepared.label(test.indices[place]) as usize;
                 let truth = guesses.iter().find(|guess| guess.class == actual);
                 examination.places.push(u32::try_from(place)?);
