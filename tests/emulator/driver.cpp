@@ -10,6 +10,7 @@
 //   memory_bytes                         the device's memory
 //   lose_after                           launches after which every call returns 700
 //   synchronize                          what cuStreamSynchronize returns
+//   nvrtc                                version of NVRTC, as that of the driver: 13000 is 13.0
 //   compile                              1: nothing compiles
 //   order                                reverse: threads and blocks run from the last to the first
 //
@@ -37,7 +38,7 @@
 
 namespace {
 
-constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, LOST = 700;
+constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_IMAGE = 200, LOST = 700;
 
 std::mutex lock;
 
@@ -334,6 +335,7 @@ API int cuDriverGetVersion(int* version) {
 API int cuGetErrorName(int status, const char** text) {
     *text = status == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
             : status == NO_DEVICE   ? "CUDA_ERROR_NO_DEVICE"
+            : status == NO_IMAGE    ? "CUDA_ERROR_INVALID_IMAGE"
             : status == LOST        ? "CUDA_ERROR_ILLEGAL_ADDRESS"
             : status == INVALID     ? "CUDA_ERROR_INVALID_VALUE"
                                     : nullptr;
@@ -429,7 +431,7 @@ API int cuStreamSynchronize(void*) {
 }
 API int cuModuleLoadData(void** module, const void* image) {
     void* library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
-    if (!library) broken(dlerror());
+    if (!library) return NO_IMAGE;
     *module = new Kernels{library, static_cast<Index*>(dlsym(library, "emulator_thread")),
                           static_cast<Index*>(dlsym(library, "emulator_block")),
                           static_cast<void (**)()>(dlsym(library, "emulator_barrier")),
@@ -514,8 +516,9 @@ API int cuEventElapsedTime(float* ms, void*, void*) {
 }
 
 API int nvrtcVersion(int* major, int* minor) {
-    *major = 13;
-    *minor = 0;
+    const int version = static_cast<int>(fault("nvrtc", 13000));
+    *major = version / 1000;
+    *minor = version % 1000 / 10;
     return SUCCESS;
 }
 API int nvrtcGetNumSupportedArchs(int* count) {

@@ -1,6 +1,9 @@
 //! Where a step runs: on this process' threads, or on the GPU that all its workers share.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use graph::{Autograd, Network, step::Variables};
 use lowering::cuda::{self, CudaError, Libraries};
@@ -20,10 +23,19 @@ pub enum Device {
     Cuda(Arc<cuda::Device>),
 }
 
+/// Where compiled kernels are kept.
+static KERNELS: OnceLock<PathBuf> = OnceLock::new();
+
 /// The GPU, looked for once, when it is first asked for.
 fn gpu() -> &'static Result<Arc<cuda::Device>, CudaError> {
     static GPU: OnceLock<Result<Arc<cuda::Device>, CudaError>> = OnceLock::new();
-    GPU.get_or_init(|| cuda::Device::open(&Libraries::default()))
+    GPU.get_or_init(|| {
+        let device = cuda::Device::open(&Libraries::default())?;
+        if let Some(folder) = KERNELS.get() {
+            device.keep_kernels(folder);
+        }
+        Ok(device)
+    })
 }
 
 /// What a precision is on a GPU.
@@ -36,6 +48,12 @@ pub(crate) fn cuda_precision(train: &Train) -> cuda::Precision {
 }
 
 impl Device {
+    /// Names the folder in which kernels that were compiled for a GPU are kept for other processes, before a GPU is first looked for. It
+    /// may be deleted at any time.
+    pub fn keep_kernels(folder: &Path) {
+        KERNELS.get_or_init(|| folder.to_owned());
+    }
+
     /// What `train.device` means here and now. `auto` takes the processor where there is no GPU, where there is one that cannot be used
     /// (see [`Self::refusal`]), and after it was lost.
     ///

@@ -31,6 +31,7 @@ use clap::CommandFactory;
 
 use crate::{
     cli::{Cli, Command},
+    data,
     exit::Exit,
     runner::Redo,
 };
@@ -38,6 +39,10 @@ use crate::{
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
+    // Without a folder for the cache they are compiled whenever they are needed.
+    if let Ok(cache) = data::cache(global) {
+        ::train::Device::keep_kernels(&cache.join("cuda-kernels"));
+    }
     match cli.command {
         Command::Prepare(prepare) => prepare::run(&prepare, global),
         Command::Plan { experiment, estimate, machine, rows } => {

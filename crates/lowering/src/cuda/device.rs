@@ -3,15 +3,17 @@
 use std::{
     collections::HashMap,
     fmt,
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use super::{
+    cache::Cache,
     error::{CudaError, Failure, LEAST_DRIVER},
-    library::{Context, Driver, Nvrtc},
+    library::{Context, Driver, Module, Nvrtc},
     precision::Precision,
 };
 
@@ -62,8 +64,18 @@ pub struct Device {
     /// What kernels are compiled for.
     architecture: String,
     /// What NVRTC made of each source.
-    compiled: Mutex<HashMap<String, Arc<Vec<u8>>>>,
+    compiled: Mutex<HashMap<String, Image>>,
+    /// Where that is kept for other processes.
+    cache: OnceLock<Cache>,
     lost: AtomicBool,
+}
+
+/// What the driver loads.
+#[derive(Clone)]
+struct Image {
+    bytes: Arc<Vec<u8>>,
+    /// Whether another process may have made it.
+    kept: bool,
 }
 
 impl fmt::Debug for Device {
@@ -123,6 +135,7 @@ impl Device {
             driver_version,
             architecture,
             compiled: Mutex::default(),
+            cache: OnceLock::new(),
             lost: AtomicBool::new(false),
         }))
     }
@@ -224,15 +237,47 @@ impl Device {
         }))
     }
 
-    /// What the driver loads for a source; the same source is compiled once in a process.
-    pub(crate) fn compile(&self, source: &str) -> Result<Arc<Vec<u8>>, CudaError> {
-        let cache = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(image) = cache().get(source) {
-            return Ok(Arc::clone(image));
+    /// From now on keeps compiled kernels in this folder, and takes them from there. The first folder that is named stays.
+    pub fn keep_kernels(&self, folder: &Path) {
+        self.cache.get_or_init(|| Cache::new(folder));
+    }
+
+    /// The kernels of a source; the same source is compiled once in a process.
+    pub(crate) fn load(&self, source: &str) -> Result<Module, CudaError> {
+        self.bind()?;
+        let known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned();
+        let image = match known {
+            Some(image) => image,
+            None => self.image(source, true)?,
+        };
+        match self.note(self.driver.load_module(&image.bytes)) {
+            // It is whole, but not what this driver takes: a library with NVRTC's version that is not NVRTC.
+            Err(CudaError::Call(_)) if image.kept => {
+                self.note(self.driver.load_module(&self.image(source, false)?.bytes))
+            }
+            loaded => loaded,
         }
-        let (image, _) = self.nvrtc.compile(source, &self.architecture)?;
-        let image = Arc::new(image);
-        cache().insert(source.to_owned(), Arc::clone(&image));
+    }
+
+    /// What the driver loads for a source: from the cache if it is there and `kept` may be taken, else compiled.
+    fn image(&self, source: &str, kept: bool) -> Result<Image, CudaError> {
+        let cache = self
+            .cache
+            .get()
+            .map(|cache| (cache, Cache::key(source, &Nvrtc::options(&self.architecture), self.nvrtc.version)));
+        let found = cache.as_ref().filter(|_| kept).and_then(|(cache, key)| cache.get(key));
+        let image = match found {
+            Some(bytes) => Image { bytes: Arc::new(bytes), kept: true },
+            None => {
+                let (bytes, _) = self.nvrtc.compile(source, &self.architecture)?;
+                if let Some((cache, key)) = &cache {
+                    cache.put(key, &bytes);
+                }
+                Image { bytes: Arc::new(bytes), kept: false }
+            }
+        };
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.insert(source.to_owned(), image.clone());
         Ok(image)
     }
 }

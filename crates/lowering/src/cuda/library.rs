@@ -481,11 +481,15 @@ impl Nvrtc {
         if status == 0 { Ok(()) } else { Err(Failure { function, status, meaning: meaning() }) }
     }
 
+    /// How kernels are compiled for an architecture.
+    pub(crate) fn options(architecture: &str) -> [String; 2] {
+        [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()]
+    }
+
     /// Compiles a source. Gives what the driver loads (a cubin for `sm_…`, PTX for `compute_…`), and what NVRTC had to say.
     pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String), CudaError> {
         let source = CString::new(source).expect("kernels have no NUL");
-        let options = [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()]
-            .map(|o| CString::new(o).expect("no NUL"));
+        let options = Self::options(architecture).map(|o| CString::new(o).expect("no NUL"));
         let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
         let mut program = ptr::null_mut();
         call!(

@@ -3,10 +3,12 @@
 //! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `tensor` the same on tensor cores for operands
 //! that `packing` has copied in reduced precision, `source` writes wrappers with all shapes as
 //! constants around the device functions of `kernels/*.cu`, and NVRTC compiles the whole program at once. `program` runs it, `device` finds
-//! the GPU, `library` calls the driver. Nothing of CUDA is needed to build or to start the program.
+//! the GPU, `library` calls the driver, `cache` keeps what was compiled. Nothing of CUDA is needed to build or to start the
+//! program.
 //!
 //! Every sum is taken in an order that shapes alone decide, with no atomics: two runs on one kind of device give equal bits.
 
+mod cache;
 mod device;
 mod error;
 mod library;

@@ -218,9 +218,7 @@ impl Program {
         if i32::try_from(plan.largest).is_err() {
             return Err(CudaError::TooLarge { elements: plan.largest });
         }
-        device.bind()?;
-        let image = device.compile(&plan.source())?;
-        let module = device.note(device.driver.load_module(&image))?;
+        let module = device.load(&plan.source())?;
         let functions = plan.names.iter().map(|name| device.note(device.driver.function(&module, name)));
         match functions.collect() {
             Ok(functions) => Ok(Loaded { module, functions }),
