@@ -69,12 +69,13 @@ impl Normalizer {
 
     /// Draws the colours of one sample. Brightness scales, contrast pulls away from the image's mean brightness, saturation
     /// away from each pixel's gray, hue turns about the gray axis (in YIQ, so brightness stays), then PCA noise is added
-    /// (Krizhevsky et al. 2012, section 4.1: Σₖ pₖ·αₖ·λₖ with αₖ normal). One clamp at the end, where any but PCA is on.
+    /// (Krizhevsky et al. 2012, section 4.1: Σₖ pₖ·αₖ·λₖ with αₖ normal). One clamp at the end, where any but PCA is on. `luma` tells the
+    /// image's mean brightness.
     pub fn draw(
         &self,
         augment: &Augment,
         manifest: &Manifest,
-        image: &[u8],
+        luma: &dyn Fn() -> f64,
         seed: u64,
         epoch: u32,
         sample: u32,
@@ -87,7 +88,7 @@ impl Normalizer {
         let jitter =
             [augment.brightness, augment.contrast, augment.saturation, augment.hue].iter().any(|&most| most > 0.0);
         let gain = (1.0 + brightness) * (1.0 + contrast);
-        let middle = if contrast == 0.0 { 0.0 } else { mean_luma(image, manifest.channels) };
+        let middle = if contrast == 0.0 { 0.0 } else { luma() };
         let lift = -contrast * middle * (1.0 + brightness);
         let mut matrix = [[gain, 0.0, 0.0], [0.0, gain, 0.0], [0.0, 0.0, gain]];
         let mut offset = [lift; 3];
@@ -111,7 +112,7 @@ impl Normalizer {
 }
 
 /// Mean brightness of an image [C, H, W], in [0, 1].
-fn mean_luma(image: &[u8], channels: usize) -> f64 {
+pub(crate) fn mean_luma(image: &[u8], channels: usize) -> f64 {
     let plane = image.len() / channels;
     let mean = |pixels: &[u8]| {
         // Pieces short enough for 32 bits, which the compiler turns into vector code.

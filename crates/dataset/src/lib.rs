@@ -42,7 +42,7 @@ mod turbo;
 
 pub use error::DatasetError;
 pub use idx::Idx;
-pub use loader::{Draw, Loader, Scratch};
+pub use loader::{Draw, Loader, Recipe, Scratch};
 pub use manifest::{Broken, FORMAT_VERSION, Manifest};
 pub use prepare::{Progress, Stage, find, prepare};
 pub use prepared::Prepared;

@@ -1,12 +1,22 @@
 //! Batches: normalised images [N, C, H, W] and target distributions [N, K], drawn from a prepared data set.
 
-use std::sync::LazyLock;
+mod recipe;
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use plan::Augment;
 
+pub use recipe::Recipe;
+
 use crate::{
     DatasetError, Prepared,
-    color::{Normalizer, Tone},
+    color::{Normalizer, Tone, mean_luma},
     elementary::{exp, ln},
     geometry::{Lanes, Size, Warp, Window, cut, warp},
     resized_crop::{Region, Scaler},
@@ -46,6 +56,8 @@ pub struct Loader {
     plain: Tone,
     colored: bool,
     warped: bool,
+    /// Mean brightness of each image, as bits; NaN until it is asked for. None where contrast stays.
+    brightness: Arc<Vec<AtomicU64>>,
 }
 
 impl Loader {
@@ -100,6 +112,11 @@ impl Loader {
             plain: normalizer.plain(),
             colored: colors.iter().any(|&strength| strength > 0.0),
             warped: Warp::wanted(augment),
+            brightness: Arc::new(if augment.contrast > 0.0 {
+                (0..prepared.len()).map(|_| AtomicU64::new(f64::NAN.to_bits())).collect()
+            } else {
+                Vec::new()
+            }),
         })
     }
 
@@ -190,19 +207,28 @@ impl Loader {
         let Scratch { lanes, scaler, partner: other } = scratch;
         self.distort(index, draw, lanes, scaler, image);
         self.target(index, draw.label_smoothing, target);
+        let Some((share, partner)) = self.mixed(index, draw) else { return };
+        other.resize(self.sample_values(), 0.0);
+        self.distort(partner, draw, lanes, scaler, other);
+        image.iter_mut().zip(&*other).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
+        self.mixed_target(index, share, partner, draw.label_smoothing, target);
+    }
+
+    /// With mixup, the sample's share and the partner that has the rest.
+    fn mixed(&self, index: u32, draw: &Draw<'_>) -> Option<(f32, u32)> {
         if self.augment.mixup <= 0.0 {
-            return;
+            return None;
         }
         let mut rng = Counter::new(draw.seed, Purpose::Mixup, draw.epoch, index);
         let share = rng.beta(self.augment.mixup, self.augment.mixup) as f32;
         let partner = draw.partners.get(rng.below(draw.partners.len() as u32) as usize).copied().unwrap_or(index);
-        other.resize(self.sample_values(), 0.0);
-        self.distort(partner, draw, lanes, scaler, other);
-        image.iter_mut().zip(&*other).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
-        let uniform = draw.label_smoothing / target.len() as f32;
-        target.iter_mut().for_each(|value| *value = uniform);
-        target[self.prepared.label(index) as usize] += share * (1.0 - draw.label_smoothing);
-        target[self.prepared.label(partner) as usize] += (1.0 - share) * (1.0 - draw.label_smoothing);
+        Some((share, partner))
+    }
+
+    fn mixed_target(&self, index: u32, share: f32, partner: u32, label_smoothing: f32, target: &mut [f32]) {
+        target.fill(label_smoothing / target.len() as f32);
+        target[self.prepared.label(index) as usize] += share * (1.0 - label_smoothing);
+        target[self.prepared.label(partner) as usize] += (1.0 - share) * (1.0 - label_smoothing);
     }
 
     /// Writes the centre of one image to `image` [C, H, W], normalised.
@@ -220,13 +246,16 @@ impl Loader {
     /// # Panics
     /// If `view` is above 9, `image` is too short, or `index` is out of range.
     pub fn ten_crop_sample(&self, index: u32, view: usize, image: &mut [f32]) {
+        cut(self.prepared.image(index), self.image, self.view(view), &self.plain, image, self.sample);
+    }
+
+    fn view(&self, view: usize) -> Window {
         assert!(view < 10, "there are ten views");
         let center = Window::center(self.image, self.sample);
         let bottom = self.image.height as i64 - self.sample.height as i64;
         let right = self.image.width as i64 - self.sample.width as i64;
         let (top, left) = [(0, 0), (0, right), (bottom, 0), (bottom, right), (center.top, center.left)][view % 5];
-        let window = Window { top, left, flip: view >= 5 };
-        cut(self.prepared.image(index), self.image, window, &self.plain, image, self.sample);
+        Window { top, left, flip: view >= 5 }
     }
 
     /// One distorted image, before mixup.
@@ -244,7 +273,12 @@ impl Loader {
             }
         };
         let tone = if self.colored {
-            self.normalizer.draw(&self.augment, self.prepared.manifest(), pixels, seed, epoch, index)
+            let manifest = self.prepared.manifest();
+            let luma = || match self.augment.resized_crop {
+                None => self.luma(index),
+                Some(_) => mean_luma(pixels, manifest.channels),
+            };
+            self.normalizer.draw(&self.augment, manifest, &luma, seed, epoch, index)
         } else {
             self.plain
         };
@@ -262,6 +296,18 @@ impl Loader {
         }
     }
 
+    /// Mean brightness of an image, in [0, 1]: found once, since its pixels are many.
+    fn luma(&self, index: u32) -> f64 {
+        let known = &self.brightness[index as usize];
+        let luma = f64::from_bits(known.load(Ordering::Relaxed));
+        if !luma.is_nan() {
+            return luma;
+        }
+        let luma = mean_luma(self.prepared.image(index), self.prepared.manifest().channels);
+        known.store(luma.to_bits(), Ordering::Relaxed);
+        luma
+    }
+
     /// Gaussian noise; values may leave the range of the pixels, which keeps the mean.
     fn add_noise(&self, mut rng: Counter, out: &mut [f32]) {
         let plane = self.sample.pixels();
@@ -276,18 +322,23 @@ impl Loader {
     }
 
     /// Cutout (DeVries & Taylor 2017): a square about a random pixel is set to the mean; it may hang over the edge.
-    fn blank(&self, mut rng: Counter, out: &mut [f32]) {
-        let side = self.augment.cutout;
-        let mut span = |length: usize| {
-            let center = rng.below(length as u32) as usize;
-            center.saturating_sub(side / 2)..(center + side - side / 2).min(length)
-        };
-        let (rows, columns) = (span(self.sample.height), span(self.sample.width));
+    fn blank(&self, rng: Counter, out: &mut [f32]) {
+        let (rows, columns) = self.hole(rng);
         for plane in out.chunks_exact_mut(self.sample.pixels()) {
             for row in rows.clone() {
                 plane[row * self.sample.width..][columns.clone()].fill(0.0);
             }
         }
+    }
+
+    /// Its rows and columns.
+    fn hole(&self, mut rng: Counter) -> (Range<usize>, Range<usize>) {
+        let side = self.augment.cutout;
+        let mut span = |length: usize| {
+            let center = rng.below(length as u32) as usize;
+            center.saturating_sub(side / 2)..(center + side - side / 2).min(length)
+        };
+        (span(self.sample.height), span(self.sample.width))
     }
 }
 

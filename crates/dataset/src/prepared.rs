@@ -146,6 +146,11 @@ impl Prepared {
         &self.0.map[start..start + self.0.image_bytes]
     }
 
+    /// Pixels of all images, as they are packed: [N, C, H, W].
+    pub fn pixels(&self) -> &[u8] {
+        &self.0.map[self.0.images..self.0.images + self.len() * self.0.image_bytes]
+    }
+
     /// Reads every byte and compares it with the fingerprint.
     ///
     /// # Errors
