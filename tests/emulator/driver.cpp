@@ -1,7 +1,9 @@
 // A driver and an NVRTC for machines without a GPU: the functions that the program calls, with kernels compiled by the host's C++ compiler
 // and run by a grid emulator. It checks what hardware would not tell: memory is poisoned until it is written, every allocation has guards
 // around it, a barrier that some threads of a block or a warp pass by ends the process, and threads may run in reverse, which a missing
-// barrier shows; then asynchronous copies arrive as late as they may, and else as early as they may.
+// barrier shows; then asynchronous copies within a kernel arrive as late as they may, and else as early as they may. A copy from pinned memory
+// is made as late as the order of streams and events allows, so that what reads too early, or is written too early, shows; and work of two
+// streams on one allocation that nothing orders is refused with RACE, whatever became of it here.
 //
 // The lanes of a warp run until all of them wait for the block, before another warp gets its turn: a barrier of a warp is none of the block.
 //
@@ -13,6 +15,7 @@
 //   nvrtc                                version of NVRTC, as that of the driver: 13000 is 13.0
 //   compile                              1: nothing compiles
 //   order                                reverse: threads and blocks run from the last to the first
+//   forget                               wait: cuStreamWaitEvent does nothing; synchronize: cuEventSynchronize does nothing
 //
 // Built with -DKERNEL_H="PATH"; compiled kernels are kept in LIBRARY's folder.
 
@@ -27,18 +30,20 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
 namespace {
 
-constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_IMAGE = 200, LOST = 700;
+constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_IMAGE = 200, LOST = 700, RACE = 31336;
 
 std::mutex lock;
 
@@ -66,11 +71,13 @@ long long fault(const char* key, long long usual) {
     return found == faults().end() ? usual : atoll(found->second.c_str());
 }
 
+bool told(const char* key, const char* value) {
+    const auto found = faults().find(key);
+    return found != faults().end() && found->second == value;
+}
+
 bool reversed() {
-    static const bool asked = [] {
-        const auto found = faults().find("order");
-        return found != faults().end() && found->second == "reverse";
-    }();
+    static const bool asked = told("order", "reverse");
     return asked;
 }
 
@@ -84,7 +91,26 @@ bool reversed() {
 constexpr size_t GUARD = 256;
 constexpr unsigned char POISON = 0xff;  // As floats: NaN.
 
-std::map<uint64_t, size_t> allocations;
+// By a stream's number: how many of its operations are known to be over.
+using Clock = std::map<int, long long>;
+
+void join(Clock& clock, const Clock& other) {
+    for (const auto& [stream, number] : other) clock[stream] = std::max(clock[stream], number);
+}
+
+struct Allocation {
+    size_t bytes;
+    // The last operation of each stream that used it, and that copied into it.
+    Clock used, copied;
+};
+
+std::map<uint64_t, Allocation> allocations;
+// Memory of the host that is copied from late, with the last copies of it.
+struct Pinned {
+    size_t bytes;
+    Clock copied;
+};
+std::map<uint64_t, Pinned> pinned;
 size_t used_bytes = 0;
 long long launches = 0;
 
@@ -96,7 +122,8 @@ bool lost() {
 }
 
 void check_guards() {
-    for (const auto& [address, bytes] : allocations) {
+    for (const auto& [address, allocation] : allocations) {
+        const size_t bytes = allocation.bytes;
         const auto* base = reinterpret_cast<const unsigned char*>(address);
         for (size_t i = 1; i <= GUARD; i++) {
             if (base[-static_cast<ptrdiff_t>(i)] != 0xa5 || base[bytes + i - 1] != 0xa5) broken("a kernel wrote beyond an allocation");
@@ -104,11 +131,19 @@ void check_guards() {
     }
 }
 
-bool within(uint64_t address, size_t bytes) {
+Allocation* around(uint64_t address, size_t bytes) {
     auto after = allocations.upper_bound(address);
-    if (after == allocations.begin()) return false;
+    if (after == allocations.begin()) return nullptr;
     --after;
-    return address + bytes <= after->first + after->second;
+    return address + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
+}
+
+Pinned* pinned_around(const void* from, size_t bytes) {
+    const auto address = reinterpret_cast<uint64_t>(from);
+    auto after = pinned.upper_bound(address);
+    if (after == pinned.begin()) return nullptr;
+    --after;
+    return address + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
 }
 
 // ---- The grid
@@ -256,9 +291,74 @@ void run(const Work& work) {
 // ---- Streams and recordings
 
 using Graph = std::vector<Work>;
+
+// A copy from pinned memory that need not have been made yet.
+struct Copy {
+    uint64_t to;
+    const unsigned char* from;
+    std::vector<unsigned char> expected;
+    long long number;
+};
+
 struct Stream {
     std::unique_ptr<Graph> recording;
+    int id = 0;
+    // Operations that were queued.
+    long long queued = 0;
+    // What is over before whatever is queued next.
+    Clock before;
+    std::vector<Copy> late;
 };
+
+struct Event {
+    Stream* stream = nullptr;
+    long long number = 0;
+    Clock before;
+};
+
+std::set<Stream*> streams;
+// What the host has waited for.
+Clock host;
+// Whether memory was written while a copy of it was on its way; told at the next wait.
+bool overwritten = false;
+
+void queue(Stream& stream) {
+    join(stream.before, host);
+    stream.before[stream.id] = ++stream.queued;
+}
+
+// Makes the copies of a stream up to this operation.
+void settle(Stream& stream, long long number) {
+    size_t made = 0;
+    for (; made < stream.late.size() && stream.late[made].number <= number; made++) {
+        const Copy& copy = stream.late[made];
+        if (memcmp(copy.from, copy.expected.data(), copy.expected.size()) != 0) overwritten = true;
+        if (around(copy.to, copy.expected.size())) memcpy(reinterpret_cast<void*>(copy.to), copy.from, copy.expected.size());
+    }
+    stream.late.erase(stream.late.begin(), stream.late.begin() + static_cast<ptrdiff_t>(made));
+}
+
+bool is_over(const Clock& operations, const Clock& before) {
+    for (const auto& [stream, number] : operations) {
+        const auto found = before.find(stream);
+        if (found == before.end() || found->second < number) return false;
+    }
+    return true;
+}
+
+// Whether a kernel may run now: nothing that it is given is still being copied.
+bool is_ordered(const Work& work, const Stream& stream) {
+    for (const auto& value : work.values) {
+        if (value.size() != sizeof(uint64_t)) continue;
+        uint64_t address;
+        memcpy(&address, value.data(), sizeof address);
+        Allocation* given = around(address, 1);
+        if (!given) continue;
+        if (!is_over(given->copied, stream.before)) return false;
+        given->used[stream.id] = stream.queued;
+    }
+    return true;
+}
 
 // ---- NVRTC
 
@@ -338,13 +438,14 @@ API int cuGetErrorName(int status, const char** text) {
             : status == NO_IMAGE    ? "CUDA_ERROR_INVALID_IMAGE"
             : status == LOST        ? "CUDA_ERROR_ILLEGAL_ADDRESS"
             : status == INVALID     ? "CUDA_ERROR_INVALID_VALUE"
+            : status == RACE        ? "EMULATOR_RACE"
                                     : nullptr;
     return *text ? SUCCESS : INVALID;
 }
 API int cuGetErrorString(int status, const char** text) {
     const char* name;
     if (cuGetErrorName(status, &name) != SUCCESS) return INVALID;
-    *text = "as the emulator was told";
+    *text = status == RACE ? "nothing orders work that touches the same memory" : "as the emulator was told";
     return SUCCESS;
 }
 API int cuDeviceGetCount(int* count) {
@@ -389,7 +490,7 @@ API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     memset(base, 0xa5, bytes + 2 * GUARD);
     memset(base + GUARD, POISON, bytes);
     *address = reinterpret_cast<uint64_t>(base + GUARD);
-    allocations[*address] = bytes;
+    allocations[*address] = {bytes, {}, {}};
     used_bytes += bytes;
     return SUCCESS;
 }
@@ -398,36 +499,97 @@ API int cuMemFree_v2(uint64_t address) {
     const auto found = allocations.find(address);
     if (found == allocations.end()) broken("memory was freed that is not there");
     check_guards();
-    used_bytes -= found->second;
+    used_bytes -= found->second.bytes;
     allocations.erase(found);
     free(reinterpret_cast<unsigned char*>(address) - GUARD);
     return lost() ? LOST : SUCCESS;
 }
-API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+API int cuMemHostAlloc(void** address, size_t bytes, unsigned) {
     std::lock_guard<std::mutex> guard(lock);
     if (lost()) return LOST;
-    if (!within(to, bytes)) return INVALID;
-    memcpy(reinterpret_cast<void*>(to), from, bytes);
+    *address = malloc(bytes);
+    if (!*address) return OUT_OF_MEMORY;
+    memset(*address, POISON, bytes);
+    pinned[reinterpret_cast<uint64_t>(*address)] = {bytes, {}};
     return SUCCESS;
 }
-API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+API int cuMemFreeHost(void* address) {
+    std::lock_guard<std::mutex> guard(lock);
+    // As the driver does, which waits for all of the device.
+    for (Stream* stream : streams) settle(*stream, stream->queued);
+    if (!pinned.erase(reinterpret_cast<uint64_t>(address))) broken("pinned memory was freed that is not there");
+    free(address);
+    return lost() ? LOST : SUCCESS;
+}
+API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* on) {
     std::lock_guard<std::mutex> guard(lock);
     if (lost()) return LOST;
-    if (!within(from, bytes)) return INVALID;
+    Allocation* target = around(to, bytes);
+    if (!target) return INVALID;
+    Stream& stream = *static_cast<Stream*>(on);
+    queue(stream);
+    if (!is_over(target->used, stream.before) || !is_over(target->copied, stream.before)) return RACE;
+    target->copied = {{stream.id, stream.queued}};
+    if (Pinned* memory = pinned_around(from, bytes)) {
+        // What is copied now was written while the copy before may not have been made.
+        if (!is_over(memory->copied, host)) return RACE;
+        memory->copied = {{stream.id, stream.queued}};
+        const auto* source = static_cast<const unsigned char*>(from);
+        stream.late.push_back({to, source, {source, source + bytes}, stream.queued});
+    } else {
+        // What is not pinned is taken at once.
+        settle(stream, stream.queued);
+        memcpy(reinterpret_cast<void*>(to), from, bytes);
+    }
+    return SUCCESS;
+}
+API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* on) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    Allocation* source = around(from, bytes);
+    if (!source) return INVALID;
+    Stream& stream = *static_cast<Stream*>(on);
+    queue(stream);
+    if (!is_over(source->copied, stream.before)) return RACE;
+    source->used[stream.id] = stream.queued;
+    settle(stream, stream.queued);
     memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
 }
 API int cuStreamCreate(void** stream, unsigned) {
-    *stream = new Stream;
+    std::lock_guard<std::mutex> guard(lock);
+    static int number = 0;
+    auto* made = new Stream;
+    made->id = ++number;
+    streams.insert(made);
+    *stream = made;
     return SUCCESS;
 }
 API int cuStreamDestroy_v2(void* stream) {
-    delete static_cast<Stream*>(stream);
+    std::lock_guard<std::mutex> guard(lock);
+    auto* gone = static_cast<Stream*>(stream);
+    settle(*gone, gone->queued);
+    streams.erase(gone);
+    delete gone;
     return SUCCESS;
 }
-API int cuStreamSynchronize(void*) {
+API int cuStreamSynchronize(void* on) {
     std::lock_guard<std::mutex> guard(lock);
-    return lost() ? LOST : static_cast<int>(fault("synchronize", SUCCESS));
+    if (lost()) return LOST;
+    Stream& stream = *static_cast<Stream*>(on);
+    settle(stream, stream.queued);
+    join(host, stream.before);
+    if (overwritten) return RACE;
+    return static_cast<int>(fault("synchronize", SUCCESS));
+}
+API int cuStreamWaitEvent(void* on, void* event, unsigned) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    if (told("forget", "wait")) return SUCCESS;
+    auto& mark = *static_cast<Event*>(event);
+    if (mark.stream && streams.count(mark.stream)) settle(*mark.stream, mark.number);
+    join(static_cast<Stream*>(on)->before, mark.before);
+    return SUCCESS;
 }
 API int cuModuleLoadData(void** module, const void* image) {
     void* library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
@@ -472,6 +634,9 @@ API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsig
     }
     launches++;
     if (lost()) return LOST;
+    queue(*static_cast<Stream*>(stream));
+    if (!is_ordered(work, *static_cast<Stream*>(stream))) return RACE;
+    settle(*static_cast<Stream*>(stream), static_cast<Stream*>(stream)->queued);
     run(work);
     return SUCCESS;
 }
@@ -492,24 +657,44 @@ API int cuGraphDestroy(void* graph) {
     return SUCCESS;
 }
 API int cuGraphExecDestroy(void* graph) { return cuGraphDestroy(graph); }
-API int cuGraphLaunch(void* graph, void*) {
+API int cuGraphLaunch(void* graph, void* on) {
     std::lock_guard<std::mutex> guard(lock);
+    Stream& stream = *static_cast<Stream*>(on);
+    queue(stream);
+    settle(stream, stream.queued);
     for (const Work& work : *static_cast<Graph*>(graph)) {
         if (lost()) return LOST;
+        if (!is_ordered(work, stream)) return RACE;
         launches++;
         if (!lost()) run(work);
     }
     return SUCCESS;
 }
 API int cuEventCreate(void** event, unsigned) {
-    *event = new int;
+    *event = new Event;
     return SUCCESS;
 }
 API int cuEventDestroy_v2(void* event) {
-    delete static_cast<int*>(event);
+    delete static_cast<Event*>(event);
     return SUCCESS;
 }
-API int cuEventRecord(void*, void*) { return SUCCESS; }
+API int cuEventRecord(void* event, void* on) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    Stream& stream = *static_cast<Stream*>(on);
+    queue(stream);
+    *static_cast<Event*>(event) = {&stream, stream.queued, stream.before};
+    return SUCCESS;
+}
+API int cuEventSynchronize(void* event) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (lost()) return LOST;
+    if (told("forget", "synchronize")) return SUCCESS;
+    const auto& mark = *static_cast<Event*>(event);
+    if (mark.stream && streams.count(mark.stream)) settle(*mark.stream, mark.number);
+    join(host, mark.before);
+    return overwritten ? RACE : SUCCESS;
+}
 API int cuEventElapsedTime(float* ms, void*, void*) {
     *ms = 1.0f;
     return SUCCESS;

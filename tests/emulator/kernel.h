@@ -37,6 +37,15 @@ static inline void __syncthreads() { emulator_barrier(); }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 
+// Rounded each by itself: no compiler may join them.
+static inline float __fmul_rn(float a, float b) {
+    volatile float product = a * b;
+    return product;
+}
+static inline float __fadd_rn(float a, float b) {
+    volatile float sum = a + b;
+    return sum;
+}
 static inline float __uint_as_float(unsigned bits) {
     float value;
     memcpy(&value, &bits, sizeof value);

@@ -52,9 +52,12 @@ functions!(DriverTable {
     free = "cuMemFree_v2" (Pointer);
     upload = "cuMemcpyHtoDAsync_v2" (Pointer, *const c_void, usize, Handle);
     download = "cuMemcpyDtoHAsync_v2" (*mut c_void, Pointer, usize, Handle);
+    host_allocate = "cuMemHostAlloc" (*mut Handle, usize, c_uint);
+    host_free = "cuMemFreeHost" (Handle);
     stream_create = "cuStreamCreate" (*mut Handle, c_uint);
     stream_destroy = "cuStreamDestroy_v2" (Handle);
     stream_synchronize = "cuStreamSynchronize" (Handle);
+    stream_wait = "cuStreamWaitEvent" (Handle, Handle, c_uint);
     module_load = "cuModuleLoadData" (*mut Handle, *const c_void);
     module_unload = "cuModuleUnload" (Handle);
     module_function = "cuModuleGetFunction" (*mut Handle, Handle, *const c_char);
@@ -68,6 +71,7 @@ functions!(DriverTable {
     event_create = "cuEventCreate" (*mut Handle, c_uint);
     event_destroy = "cuEventDestroy_v2" (Handle);
     event_record = "cuEventRecord" (Handle, Handle);
+    event_synchronize = "cuEventSynchronize" (Handle);
     event_elapsed = "cuEventElapsedTime" (*mut c_float, Handle, Handle);
 });
 
@@ -107,6 +111,27 @@ fn open(names: &[String]) -> Result<(String, Library), String> {
 pub(crate) struct Allocation {
     pointer: Pointer,
     pub(crate) bytes: usize,
+}
+
+/// Memory of the host that the device copies from by itself; given back by its owner.
+pub(crate) struct Pinned {
+    pointer: *mut u32,
+    words: usize,
+}
+
+impl Pinned {
+    pub(crate) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Its words, to be written while no copy of them is on its way.
+    pub(crate) fn room(&mut self) -> &mut [u32] {
+        // SAFETY: the driver gave so many words, aligned to pages; they were zeroed when they came, and only this value knows of them.
+        #[expect(unsafe_code, reason = "memory of the driver")]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.pointer, self.words)
+        }
+    }
 }
 
 /// A queue of work on the device.
@@ -300,6 +325,58 @@ impl Driver {
         self.synchronize(stream)
     }
 
+    /// Queues a copy of bytes to the device, `at` bytes from where its memory begins; they must stay until the stream was waited for.
+    pub(crate) fn upload_bytes(
+        &self,
+        to: &Allocation,
+        at: usize,
+        bytes: &[u8],
+        stream: &Stream,
+    ) -> Result<(), Failure> {
+        assert!(at + bytes.len() <= to.bytes, "a copy stays within its allocation");
+        let to = to.pointer + at as u64;
+        call!(self, "cuMemcpyHtoDAsync_v2", upload(to, bytes.as_ptr().cast(), bytes.len(), stream.0))
+    }
+
+    /// Queues a copy of the first words to the device, of which the host waits for none: they must not be written until it is done.
+    pub(crate) fn upload_pinned(
+        &self,
+        to: &Allocation,
+        from: &Pinned,
+        words: usize,
+        stream: &Stream,
+    ) -> Result<(), Failure> {
+        let bytes = words * size_of::<u32>();
+        assert!(words <= from.words && bytes <= to.bytes, "a copy stays within its allocation");
+        call!(self, "cuMemcpyHtoDAsync_v2", upload(to.pointer, from.pointer.cast(), bytes, stream.0))
+    }
+
+    /// Copies words from the device and waits for it.
+    pub(crate) fn download_words(&self, from: &Allocation, words: &mut [u32], stream: &Stream) -> Result<(), Failure> {
+        assert!(size_of_val(words) <= from.bytes, "a copy stays within its allocation");
+        let bytes = size_of_val(words);
+        call!(self, "cuMemcpyDtoHAsync_v2", download(words.as_mut_ptr().cast(), from.pointer, bytes, stream.0))?;
+        self.synchronize(stream)
+    }
+
+    /// Memory of the host for so many words, zeroed.
+    pub(crate) fn pinned(&self, words: usize) -> Result<Pinned, Failure> {
+        let words = words.max(1);
+        let mut pointer = ptr::null_mut();
+        call!(self, "cuMemHostAlloc", host_allocate(&raw mut pointer, words * size_of::<u32>(), 0))?;
+        let pinned = Pinned { pointer: pointer.cast(), words };
+        // SAFETY: the driver gave so many bytes, which only this value knows of.
+        #[expect(unsafe_code, reason = "memory of the driver")]
+        unsafe {
+            ptr::write_bytes(pinned.pointer, 0, words);
+        }
+        Ok(pinned)
+    }
+
+    pub(crate) fn free_pinned(&self, pinned: &Pinned) {
+        let _ = call!(self, "cuMemFreeHost", host_free(pinned.pointer.cast()));
+    }
+
     /// A stream that does not wait for the legacy default one.
     pub(crate) fn stream(&self) -> Result<Stream, Failure> {
         const NON_BLOCKING: c_uint = 1;
@@ -397,6 +474,24 @@ impl Driver {
         let mut event = ptr::null_mut();
         call!(self, "cuEventCreate", event_create(&raw mut event, 0))?;
         Ok(Event(event))
+    }
+
+    /// An event that is only waited for, not timed.
+    pub(crate) fn marker(&self) -> Result<Event, Failure> {
+        const DISABLE_TIMING: c_uint = 2;
+        let mut event = ptr::null_mut();
+        call!(self, "cuEventCreate", event_create(&raw mut event, DISABLE_TIMING))?;
+        Ok(Event(event))
+    }
+
+    /// The host waits until what was queued before the event was last marked is done; not at all if it never was.
+    pub(crate) fn wait_for(&self, event: &Event) -> Result<(), Failure> {
+        call!(self, "cuEventSynchronize", event_synchronize(event.0))
+    }
+
+    /// What is queued on the stream from now on waits for the same.
+    pub(crate) fn order(&self, stream: &Stream, event: &Event) -> Result<(), Failure> {
+        call!(self, "cuStreamWaitEvent", stream_wait(stream.0, event.0, 0))
     }
 
     pub(crate) fn destroy_event(&self, event: &Event) {

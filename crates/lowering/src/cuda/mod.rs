@@ -3,20 +3,22 @@
 //! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `tensor` the same on tensor cores for operands
 //! that `packing` has copied in reduced precision, `source` writes wrappers with all shapes as
 //! constants around the device functions of `kernels/*.cu`, and NVRTC compiles the whole program at once. `program` runs it, `device` finds
-//! the GPU, `library` calls the driver, `cache` keeps what was compiled. Nothing of CUDA is needed to build or to start the
-//! program.
+//! the GPU, `library` calls the driver, `cache` keeps what was compiled. `feed` brings batches, which `samples` cuts out of images on the
+//! device. Nothing of CUDA is needed to build or to start the program.
 //!
 //! Every sum is taken in an order that shapes alone decide, with no atomics: two runs on one kind of device give equal bits.
 
 mod cache;
 mod device;
 mod error;
+mod feed;
 mod library;
 mod matrix;
 mod operators;
 mod packing;
 mod precision;
 mod program;
+mod samples;
 mod source;
 mod tensor;
 
@@ -27,8 +29,10 @@ use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
 pub use device::{Device, Finding, Libraries, compile_only};
 pub use error::{CudaError, Failure, LEAST_DRIVER};
+pub use feed::{Feed, StepResult, feed_source};
 pub use precision::Precision;
 pub use program::{MemoryPlan, Program, Session};
+pub use samples::{Images, SAMPLE_WORDS};
 
 use self::source::{Epilogue, Plan, View};
 use crate::{

@@ -127,20 +127,44 @@ impl Session {
         Ok(())
     }
 
-    /// A state's copy, which is made and brought up to date where the step reads it; whether a copy is on its way. What the host has
-    /// written last wins.
-    fn bring(&mut self, state: &State, read: bool) -> Result<bool, CudaError> {
-        let device = Arc::clone(&self.device);
-        let resident = match self.residents.entry(state.id()) {
+    /// A state's copy, which is made where there is none.
+    fn resident(&mut self, state: &State) -> Result<&mut Resident, CudaError> {
+        Ok(match self.residents.entry(state.id()) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let memory = device.allocate(state.elements() * size_of::<f32>())?;
+                let memory = self.device.allocate(state.elements() * size_of::<f32>())?;
                 entry.insert(Resident { state: state.clone(), memory, version: None, ahead: false })
             }
-        };
+        })
+    }
+
+    /// Address of a state's copy that is about to be written whole by other work of this session's stream, as a program would: what the
+    /// host has written so far is forgotten.
+    pub(crate) fn overwritten(&mut self, state: &State) -> Result<u64, CudaError> {
+        let resident = self.resident(state)?;
+        resident.version = Some(state.version());
+        resident.ahead = true;
+        Ok(resident.memory.address(0))
+    }
+
+    /// Address of a state's copy, if there is one.
+    pub(crate) fn address(&self, state: &State) -> Option<u64> {
+        self.residents.get(&state.id()).map(|resident| resident.memory.address(0))
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Brings a state's copy up to date where the step reads it; whether a copy is on its way. What the host has written last wins.
+    fn bring(&mut self, state: &State, read: bool) -> Result<bool, CudaError> {
+        let device = Arc::clone(&self.device);
+        let resident = self.resident(state)?;
         let old = read && resident.version != Some(state.version());
         if old {
+            let resident = &self.residents[&state.id()];
             device.note(device.driver.upload(&resident.memory, &resident.state.read(), &self.stream))?;
+            let resident = self.resident(state)?;
             resident.version = Some(state.version());
             resident.ahead = false;
         }

@@ -4,6 +4,7 @@
 
 mod emulator;
 mod faults;
+mod feed;
 mod kept;
 mod nvrtc;
 mod parity;
