@@ -209,6 +209,47 @@ fn what_the_processor_began_a_gpu_goes_on_with() {
     }
 }
 
+/// What happens to images, by recipe on the device or, with rotation, on the host: both train as the processor does.
+#[test]
+fn a_gpu_sees_the_distortions_that_the_processor_sees() {
+    const AUGMENT: &str = "[augment]\npad = 2\nflip = 0.5\nbrightness = 0.3\ncontrast = 0.3\ncutout = 6\nmixup = 0.4\n";
+    for (how, more) in [("by recipe", ""), ("by the host", "rotation_degrees = 10\nnoise = 0.05\n")] {
+        let toml = SMALL.replace("epochs = 2", "epochs = 2\nevaluation_batch_size = 7") + AUGMENT + more;
+        let place = Workplace::with(&toml);
+        let Some(sweep) = with_gpu(&place, "", "sweep experiment.toml --no-report") else { return };
+        sweep.exits(0);
+        place.run("sweep experiment.toml train.device=cpu --no-report --again").exits(0);
+        for column in ["train_loss", "validation_loss", "train_top1", "train_top5", "validation_top1"] {
+            let of =
+                |run: i64| reals(&place, &format!("SELECT {column} FROM epochs WHERE run_id = {run} ORDER BY epoch"));
+            let (gpu, cpu) = (of(1), of(2));
+            assert_eq!(gpu.len(), 2);
+            for (gpu, cpu) in gpu.into_iter().zip(cpu) {
+                assert!(
+                    (gpu - cpu).abs() <= 1e-5 * cpu.abs(),
+                    "{how}: {column}: {gpu} on the GPU, {cpu} on the processor"
+                );
+            }
+        }
+        // 36 images are three steps, 4 bytes each.
+        assert_eq!(place.count(DB, "SELECT sum(length(losses)) FROM steps WHERE run_id = 1"), 2 * 3 * 4);
+    }
+}
+
+/// Where a loss is no number is found out when it is read, but told as of its own step.
+#[test]
+fn a_divergence_on_a_gpu_is_told_with_its_own_step() {
+    let place = Workplace::with(&SMALL.replace("epochs = 2", "epochs = 2\nlearning_rate = 1e30"));
+    let Some(sweep) = with_gpu(&place, "", "sweep experiment.toml --no-report") else { return };
+    sweep.exits(3);
+    place.run("sweep experiment.toml train.device=cpu --no-report --again").exits(3);
+    let of = |run: i64| {
+        place.rows(DB, &format!("SELECT kind, epoch, step, learning_rate FROM failures WHERE run_id = {run}"))
+    };
+    assert_eq!(of(1).len(), 1);
+    assert_eq!(of(1), of(2));
+}
+
 /// An image of 28 × 28 pixels, as the network sees them: a bitmap of 24 bits.
 fn bitmap() -> Vec<u8> {
     let mut file = b"BM".to_vec();

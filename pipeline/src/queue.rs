@@ -478,7 +478,9 @@ impl Queue for TrialQueue<'_> {
         };
         let folder = run_folder(self.db, job.claim.run);
         let emptied = if job.claim.claims == 1 { without_checkpoint(&folder) } else { Ok(()) };
-        let options = Options { threads: self.threads, device: job.device.clone(), folder: Some(folder), deadline };
+        let jobs = self.active.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let (device, folder) = (job.device.clone(), Some(folder));
+        let options = Options { threads: self.threads, device, folder, deadline, jobs };
         let result = emptied
             .and_then(|()| train::run(&job.planned.trial, &job.planned.prepared, &options, &mut listener, self.stop));
         let completed = listener.completed;

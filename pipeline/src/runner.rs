@@ -208,7 +208,11 @@ fn side_by_side(machine: Machine, trials: &[Arc<Planned>]) -> usize {
         let device = Device::for_training(train).ok()?;
         // A tenth is left to the driver and to others.
         let usable_bytes = device.memory_bytes()? / 10 * 9;
-        Some(usable_bytes / device.planned_bytes(&planned.network, train, 1).max(1))
+        let image_bytes = planned.prepared.pixels().len();
+        let loader = dataset::Loader::new(&planned.prepared, &planned.trial.settings.augment).ok()?;
+        let held = loader.has_recipes() && device.holds(image_bytes, &planned.network, train, 1, 1);
+        let each_bytes = device.planned_bytes(&planned.network, train, 1, held).max(1);
+        Some(usable_bytes.saturating_sub(if held { image_bytes } else { 0 }) / each_bytes)
     };
     match machine.jobs {
         Some(_) => usize::MAX,

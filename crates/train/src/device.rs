@@ -9,7 +9,7 @@ use graph::{Autograd, Network, step::Variables};
 use lowering::cuda::{self, CudaError, Libraries};
 use plan::Train;
 
-use crate::{TrainError, memory};
+use crate::{TrainError, gpu::feed_bytes, memory};
 
 pub use lowering::{cpu::multiplies_bf16, cuda::Finding};
 
@@ -130,8 +130,18 @@ impl Device {
         }
     }
 
-    /// Memory that training takes there at its peak, in bytes, planned without allocating any of it.
-    pub fn planned_bytes(&self, network: &Network, train: &Train, threads: usize) -> usize {
+    /// Whether a data set's images, of so many bytes, are kept on the device while so many trials like this one train there. A tenth of its
+    /// memory is left to the driver and to others.
+    pub fn holds(&self, image_bytes: usize, network: &Network, train: &Train, threads: usize, jobs: usize) -> bool {
+        self.memory_bytes().is_some_and(|memory_bytes| {
+            image_bytes.saturating_add(jobs * self.planned_bytes(network, train, threads, true))
+                <= memory_bytes / 10 * 9
+        })
+    }
+
+    /// Memory that training takes there at its peak, in bytes, planned without allocating any of it. `by_recipe` tells whether batches are
+    /// cut out of images on the device, which come on top.
+    pub fn planned_bytes(&self, network: &Network, train: &Train, threads: usize, by_recipe: bool) -> usize {
         match self {
             Self::Cpu => memory(network, train, threads).total_bytes(),
             Self::Cuda(_) => {
@@ -145,7 +155,7 @@ impl Device {
                 let states = plans.iter().map(|plan| plan.state_bytes).sum::<usize>();
                 let twice: usize =
                     variables.parameters.iter().map(|p| p.evaluated().elements() * size_of::<f32>()).sum();
-                arena + states - twice
+                arena + states - twice + feed_bytes(&variables, train, by_recipe)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     rc::Rc,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use dataset::{Draw, Loader, Scratch};
@@ -15,14 +15,15 @@ use graph::{
 use lowering::{
     Precision,
     cpu::{CpuCompiler, Workspace, memory_plan},
-    cuda::{self, CudaCompiler, Session},
+    cuda::{CudaCompiler, Images},
 };
 use luminal::prelude::Graph;
 use plan::Train;
 
 use crate::{
-    Assessment, Device, Evaluation, Scores, TrainError,
+    Assessment, Device, Evaluation, Scores, StepScores, TrainError,
     device::cuda_precision,
+    gpu::Gpu,
     metrics::{first_largest, softmax},
 };
 
@@ -37,8 +38,17 @@ pub enum Views {
     Ten,
 }
 
-/// Writes one sample: (scratch, index, image [C, H, W], target \[K\]).
-type Fill<'a> = dyn Fn(&mut Scratch, u32, &mut [f32], &mut [f32]) + Sync + 'a;
+/// Writes one sample: (scratch, index, its words, target \[K\]). Words are an image [C, H, W] or a recipe for one.
+type Fill<'a> = dyn Fn(&mut Scratch, u32, &mut [u32], &mut [f32]) + Sync + 'a;
+
+/// Writes one sample of an evaluation by its position.
+type Show<'a, T> = dyn Fn(u32, &mut [T]) + Sync + 'a;
+
+/// What is evaluated: images [C, H, W], or recipes for them where there are any.
+struct Shown<'a> {
+    image: &'a Show<'a, f32>,
+    recipe: Option<&'a Show<'a, u32>>,
+}
 
 /// Compiled steps over one set of variables. Lives on the thread that made it.
 pub struct Engine {
@@ -47,7 +57,9 @@ pub struct Engine {
     train: Train,
     workspace: Rc<RefCell<Workspace>>,
     /// On a GPU; else steps run in the workspace.
-    session: Option<Rc<RefCell<Session>>>,
+    gpu: Option<Gpu>,
+    /// What steps on the processor came to that nobody has asked for yet.
+    results: Vec<StepScores>,
     training: BTreeMap<usize, (Box<Graph>, Batch)>,
     evaluation: BTreeMap<usize, (Box<Graph>, Batch)>,
     scratch: Vec<Mutex<Scratch>>,
@@ -101,22 +113,30 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
 }
 
 impl Engine {
-    /// Takes over variables; steps are compiled when a batch size first comes up. On the processor it never fails.
+    /// Takes over variables; steps are compiled when a batch size first comes up. With `images`, those of the loader that it is to be given
+    /// on the device, samples are cut out of them there. On the processor it never fails.
     ///
     /// # Errors
     /// When the GPU refuses.
-    pub fn new(variables: Variables, train: &Train, device: &Device, threads: usize) -> Result<Self, TrainError> {
+    pub fn new(
+        variables: Variables,
+        train: &Train,
+        device: &Device,
+        images: Option<Arc<Images>>,
+        threads: usize,
+    ) -> Result<Self, TrainError> {
         let workspace = Workspace::new(threads);
         let threads = workspace.borrow().threads();
-        let session = match device {
+        let gpu = match device {
             Device::Cpu => None,
-            Device::Cuda(device) => Some(Session::new(device)?),
+            Device::Cuda(device) => Some(Gpu::new(device, &variables, images)?),
         };
         Ok(Self {
             variables,
             train: train.clone(),
             workspace,
-            session,
+            gpu,
+            results: Vec::new(),
             training: BTreeMap::new(),
             evaluation: BTreeMap::new(),
             scratch: (0..threads).map(|_| Mutex::default()).collect(),
@@ -124,9 +144,9 @@ impl Engine {
     }
 
     fn compile(&self, graph: &mut Graph) {
-        match &self.session {
-            Some(session) => {
-                let compiler = CudaCompiler::new(session).with_precision(cuda_precision(&self.train));
+        match &self.gpu {
+            Some(gpu) => {
+                let compiler = CudaCompiler::new(&gpu.session).with_precision(cuda_precision(&self.train));
                 graph.compile((Autograd, compiler), ());
             }
             None => {
@@ -136,85 +156,78 @@ impl Engine {
         }
     }
 
-    /// Runs a compiled graph once and brings these of its results to the host.
-    fn execute(&self, graph: &mut Graph, results: &[&State]) -> Result<(), TrainError> {
-        match &self.session {
-            Some(session) => {
-                cuda::program(graph).run()?;
-                session.borrow_mut().pull(results.iter().copied())?;
-            }
-            None => graph.execute(),
-        }
-        Ok(())
-    }
-
     /// Brings all that outlives a step to the host: before it is saved, or read in any other way.
     ///
     /// # Errors
     /// When the GPU is lost.
     pub fn pull(&self) -> Result<(), TrainError> {
-        match &self.session {
-            Some(session) => Ok(session.borrow_mut().pull(self.variables.persistent())?),
+        match &self.gpu {
+            Some(gpu) => Ok(gpu.session.borrow_mut().pull(self.variables.persistent())?),
             None => Ok(()),
         }
     }
 
-    /// Splits a batch over the threads: `fill(scratch, index, image [C, H, W], target [K])` for every sample.
-    fn load(&self, indices: &[u32], batch: &Batch, fill: &Fill) {
-        let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
-        let (image, target) = (images.len() / indices.len(), targets.len() / indices.len());
-        let mut workspace = self.workspace.borrow_mut();
-        let share = indices.len().div_ceil(4 * workspace.threads()).max(1);
-        let parts: Vec<_> = indices
-            .chunks(share)
-            .zip(images.chunks_mut(share * image))
-            .zip(targets.chunks_mut(share * target))
-            .map(Mutex::new)
-            .collect();
-        let rooms = &self.scratch;
-        workspace.parallel(parts.len(), &|thread, task| {
-            let mut scratch = rooms[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
-            let ((indices, images), targets) = &mut *part;
-            let samples = images.chunks_exact_mut(image).zip(targets.chunks_exact_mut(target));
-            for (&index, (image, target)) in indices.iter().zip(samples) {
-                fill(&mut scratch, index, image, target);
-            }
-        });
-    }
-
-    /// One training step on the samples given; hyperparameters and dropout's key are set by the caller. Adds to
-    /// `scores` and returns the batch's mean loss.
+    /// Starts one training step on the samples given; hyperparameters and dropout's key are set by the caller. What it comes to is told
+    /// by [`Self::results`]: on a GPU it may still be running when this returns.
     ///
     /// # Errors
     /// When the GPU fails, as in all that follow; steps on the processor do not.
-    pub fn train(
-        &mut self,
-        loader: &Loader,
-        indices: &[u32],
-        draw: &Draw,
-        scores: &mut Scores,
-    ) -> Result<f64, TrainError> {
+    ///
+    /// # Panics
+    /// If results must be read first ([`Self::must_be_read`]).
+    pub fn train(&mut self, loader: &Loader, indices: &[u32], draw: &Draw) -> Result<(), TrainError> {
         let size = indices.len();
         if !self.training.contains_key(&size) {
             let (mut graph, batch) = self.variables.training_graph(size, &self.train);
             self.compile(&mut graph);
             self.training.insert(size, (graph, batch));
         }
-        let (mut graph, batch) = self.training.remove(&size).expect("it was just compiled");
-        self.load(indices, &batch, &|scratch, index, image, target| {
-            loader.training_sample(index, draw, scratch, image, target);
-        });
-        self.execute(&mut graph, &[&batch.loss, &batch.logits])?;
-        let loss = f64::from(batch.loss.read()[0]);
-        scores.loss += loss * size as f64;
-        let logits = batch.logits.read();
-        for (row, &index) in logits.chunks_exact(logits.len() / size).zip(indices) {
-            scores.rank(row, loader.prepared().label(index) as usize);
+        let (graph, batch) = self.training.get_mut(&size).expect("it was just compiled");
+        let pixels: &Fill = &|scratch, index, image, target| {
+            loader.training_sample(index, draw, scratch, bytemuck::cast_slice_mut(image), target);
+        };
+        let recipes: &Fill = &|_, index, recipe, target| loader.training_recipe(index, draw, recipe, target);
+        let (workspace, scratch) = (&self.workspace, &self.scratch);
+        match &mut self.gpu {
+            Some(gpu) => {
+                let fill = if gpu.by_recipe() { recipes } else { pixels };
+                let labels: Vec<u32> = indices.iter().map(|&index| loader.prepared().label(index)).collect();
+                gpu.train(graph, batch, &self.variables, &labels, loader.training_recipes(), &mut |samples, targets| {
+                    load(workspace, scratch, indices, samples, targets, fill);
+                })
+            }
+            None => {
+                let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
+                load(workspace, scratch, indices, bytemuck::cast_slice_mut(&mut images), &mut targets, pixels);
+                drop((images, targets));
+                graph.execute();
+                let mut ranks = Scores::default();
+                let logits = batch.logits.read();
+                for (row, &index) in logits.chunks_exact(logits.len() / size).zip(indices) {
+                    ranks.rank(row, loader.prepared().label(index) as usize);
+                }
+                let (loss, Scores { top1, top5, images, .. }) = (batch.loss.read()[0], ranks);
+                self.results.push(StepScores { loss, top1, top5, images });
+                Ok(())
+            }
         }
-        drop(logits);
-        self.training.insert(size, (graph, batch));
-        Ok(loss)
+    }
+
+    /// Whether the results of the steps so far must be read before the next one, of `size` samples. On the processor they should be at
+    /// once, on a GPU only now and then: reading waits for the steps.
+    pub fn must_be_read(&self, size: usize) -> bool {
+        self.gpu.as_ref().is_none_or(|gpu| gpu.must_be_read(size))
+    }
+
+    /// What the training steps since this was asked last came to, in order.
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn results(&mut self) -> Result<Vec<StepScores>, TrainError> {
+        match &mut self.gpu {
+            Some(gpu) => gpu.results(),
+            None => Ok(std::mem::take(&mut self.results)),
+        }
     }
 
     /// Logits [N, K] of images that `fill` writes, as [C, H, W] each, by position.
@@ -222,18 +235,37 @@ impl Engine {
     /// # Errors
     /// As [`Self::train`].
     pub fn logits(&mut self, size: usize, fill: &(dyn Fn(u32, &mut [f32]) + Sync)) -> Result<Vec<f32>, TrainError> {
+        self.shown(size, &Shown { image: fill, recipe: None })
+    }
+
+    fn shown(&mut self, size: usize, shown: &Shown) -> Result<Vec<f32>, TrainError> {
         if !self.evaluation.contains_key(&size) {
             let (mut graph, batch) = self.variables.evaluation_graph(size);
             self.compile(&mut graph);
             self.evaluation.insert(size, (graph, batch));
         }
-        let (mut graph, batch) = self.evaluation.remove(&size).expect("it was just compiled");
+        let (graph, batch) = self.evaluation.get_mut(&size).expect("it was just compiled");
         let positions: Vec<u32> = (0..size as u32).collect();
-        self.load(&positions, &batch, &|_, position, image, _| fill(position, image));
-        self.execute(&mut graph, &[&batch.logits])?;
-        let logits = batch.logits.read().to_vec();
-        self.evaluation.insert(size, (graph, batch));
-        Ok(logits)
+        let (workspace, scratch) = (&self.workspace, &self.scratch);
+        let pixels: &Fill = &|_, position, image, _| (shown.image)(position, bytemuck::cast_slice_mut(image));
+        match &mut self.gpu {
+            Some(gpu) => {
+                let recipe = shown.recipe.filter(|_| gpu.by_recipe());
+                gpu.evaluate(graph, batch, recipe.is_some(), &mut |samples, targets| match recipe {
+                    Some(recipe) => load(workspace, scratch, &positions, samples, targets, &|_, position, words, _| {
+                        recipe(position, words);
+                    }),
+                    None => load(workspace, scratch, &positions, samples, targets, pixels),
+                })?;
+            }
+            None => {
+                let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
+                load(workspace, scratch, &positions, bytemuck::cast_slice_mut(&mut images), &mut targets, pixels);
+                drop((images, targets));
+                graph.execute();
+            }
+        }
+        Ok(batch.logits.read().to_vec())
     }
 
     /// Metrics of the samples given, undistorted; none if there are none. `go_on` is asked between batches.
@@ -252,9 +284,13 @@ impl Engine {
             if !go_on() {
                 return Ok(None);
             }
-            let logits = self.logits(part.len(), &|position, image| {
-                loader.evaluation_sample(part[position as usize], image);
-            })?;
+            let logits = self.shown(
+                part.len(),
+                &Shown {
+                    image: &|position, image| loader.evaluation_sample(part[position as usize], image),
+                    recipe: Some(&|position, words| loader.evaluation_recipe(part[position as usize], words)),
+                },
+            )?;
             for (row, &index) in logits.chunks_exact(logits.len() / part.len()).zip(part) {
                 scores.add(row, loader.prepared().label(index) as usize);
                 predictions.push(first_largest(row) as u16);
@@ -284,13 +320,20 @@ impl Engine {
             if !go_on() {
                 return Ok(None);
             }
-            let logits = self.logits(part.len() * each, &|position, image| {
-                let (index, view) = (part[position as usize / each], position as usize % each);
-                match views {
-                    Views::Center => loader.evaluation_sample(index, image),
-                    Views::Ten => loader.ten_crop_sample(index, view, image),
-                }
-            })?;
+            let which = |position: u32| (part[position as usize / each], position as usize % each);
+            let logits = self.shown(
+                part.len() * each,
+                &Shown {
+                    image: &|position, image| match (which(position), views) {
+                        ((index, _), Views::Center) => loader.evaluation_sample(index, image),
+                        ((index, view), Views::Ten) => loader.ten_crop_sample(index, view, image),
+                    },
+                    recipe: Some(&|position, words| match (which(position), views) {
+                        ((index, _), Views::Center) => loader.evaluation_recipe(index, words),
+                        ((index, view), Views::Ten) => loader.ten_crop_recipe(index, view, words),
+                    }),
+                },
+            )?;
             for (rows, &index) in logits.chunks_exact(each * classes).zip(part) {
                 let label = loader.prepared().label(index) as usize;
                 match views {
@@ -301,6 +344,35 @@ impl Engine {
         }
         Ok(Some(assessment))
     }
+}
+
+/// Splits a batch over the threads: `fill` writes each sample's words and target.
+fn load(
+    workspace: &RefCell<Workspace>,
+    rooms: &[Mutex<Scratch>],
+    indices: &[u32],
+    samples: &mut [u32],
+    targets: &mut [f32],
+    fill: &Fill,
+) {
+    let (sample, target) = (samples.len() / indices.len(), targets.len() / indices.len());
+    let mut workspace = workspace.borrow_mut();
+    let share = indices.len().div_ceil(4 * workspace.threads()).max(1);
+    let parts: Vec<_> = indices
+        .chunks(share)
+        .zip(samples.chunks_mut(share * sample))
+        .zip(targets.chunks_mut(share * target))
+        .map(Mutex::new)
+        .collect();
+    workspace.parallel(parts.len(), &|thread, task| {
+        let mut scratch = rooms[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
+        let ((indices, samples), targets) = &mut *part;
+        let each = samples.chunks_exact_mut(sample).zip(targets.chunks_exact_mut(target));
+        for (&index, (sample, target)) in indices.iter().zip(each) {
+            fill(&mut scratch, index, sample, target);
+        }
+    });
 }
 
 /// Logarithms of the mean probabilities of several rows of logits.

@@ -26,6 +26,19 @@ pub struct Scores {
     pub images: u64,
 }
 
+/// What one training step came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepScores {
+    /// Mean cross-entropy of the batch, as computed: in 32 bits.
+    pub loss: f32,
+    /// Images whose class was ranked first.
+    pub top1: u64,
+    /// Images whose class was among the first five.
+    pub top5: u64,
+    /// Images.
+    pub images: u64,
+}
+
 /// log Σ eˡ.
 fn log_sum_exp(row: &[f32]) -> f64 {
     let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
@@ -51,6 +64,14 @@ impl Scores {
         self.top1 += u64::from(ahead < 1 && !own.is_nan());
         self.top5 += u64::from(ahead < 5 && !own.is_nan());
         self.images += 1;
+    }
+
+    /// Adds a training step.
+    pub(crate) fn step(&mut self, step: &StepScores) {
+        self.loss += f64::from(step.loss) * step.images as f64;
+        self.top1 += step.top1;
+        self.top5 += step.top5;
+        self.images += step.images;
     }
 
     /// Ranks and adds the cross-entropy of a hard label.

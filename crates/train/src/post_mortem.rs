@@ -22,9 +22,9 @@ pub struct Norms {
     pub name: String,
     /// Weights at the start of the epoch, or when the run was taken up in it.
     pub before: f64,
-    /// Weights after the step that diverged.
+    /// Weights after the step that diverged, or when that was noticed: on a GPU some steps later.
     pub after: f64,
-    /// The optimizer's first moment after that step, which the gradients are summed up in; none where it has no moments.
+    /// The optimizer's first moment then, which the gradients are summed up in; none where it has no moments.
     pub moment: Option<f64>,
 }
 

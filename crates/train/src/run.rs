@@ -18,11 +18,12 @@ use plan::{Decay, ScheduleState, Train, Trial};
 
 use crate::{
     Assessment, Card, Device, Engine, EpochRecord, Evaluation, Event, Names, Progress, Sink, StepProgress, TestRecord,
-    TrainError, Views, checkpoint,
+    TrainError, Views, checkpoint, gpu,
     initial::{load_initial_weights, note_initial_weights},
     initialize,
     post_mortem::{PostMortem, weight_norms},
     save_weights,
+    steps::{NotFinite, Steps},
 };
 
 /// Least time between two step events.
@@ -60,6 +61,8 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// When to stop, as if it had been asked for.
     pub deadline: Option<Instant>,
+    /// Trials that share the device, this one among them; 0 is 1.
+    pub jobs: usize,
 }
 
 /// A run that went to its end.
@@ -140,7 +143,11 @@ pub fn run(
     let largest = splits.validation.len().max(splits.test.len()).max(1);
     train.evaluation_batch_size = train.evaluation_batch_size.min(largest);
     let train = &train;
-    let memory_bytes = options.device.planned_bytes(&network, train, threads);
+    let image_bytes = prepared.pixels().len();
+    let by_recipe =
+        loader.has_recipes() && options.device.holds(image_bytes, &network, train, threads, options.jobs.max(1));
+    let memory_bytes =
+        options.device.planned_bytes(&network, train, threads, by_recipe) + if by_recipe { image_bytes } else { 0 };
 
     let variables = Variables::for_training(&network, train);
     let identity = trial.identity(&prepared.manifest().fingerprint);
@@ -159,7 +166,11 @@ pub fn run(
     let steps = splits.train.len().div_ceil(train.batch_size) as u32;
     let mut schedule = ScheduleState::new(train, steps);
     schedule.restore(progress.plateau);
-    let mut engine = Engine::new(variables, train, &options.device, threads)?;
+    let images = if by_recipe { gpu::images(&options.device, prepared)? } else { None };
+    if images.is_none() {
+        gpu::forget_images();
+    }
+    let mut engine = Engine::new(variables, train, &options.device, images, threads)?;
     let completed_epochs = progress.completed_epochs;
     sink.event(Event::Started { network: &network, completed_epochs, steps, memory_bytes })
         .map_err(TrainError::Sink)?;
@@ -180,19 +191,28 @@ pub fn run(
         let draw =
             Draw { seed: trial.seed, epoch, label_smoothing: train.label_smoothing as f32, partners: &splits.train };
         let first = progress.completed_steps;
-        let mut scores = progress.scores();
         let mut losses: Vec<f32> = Vec::with_capacity(steps as usize);
         losses.extend(progress.losses.iter().map(|&bits| f32::from_bits(bits)));
+        let mut taken = Steps::new(progress.scores(), losses, first);
         let batches = order.chunks(train.batch_size).zip(0..steps).skip(first as usize);
         let mut trained = 0;
         let mut learning_rate = 0.0;
         engine.pull()?;
         let before = weight_norms(&engine.variables);
+        let diverged = |engine: &Engine, end: NotFinite| {
+            if let Err(error) = engine.pull() {
+                return error;
+            }
+            let NotFinite { step, loss, learning_rate, last_loss } = end;
+            let post_mortem = Box::new(PostMortem::of(&engine.variables, &before, learning_rate, last_loss, epoch));
+            TrainError::Diverged { epoch: epoch + 1, step, loss, post_mortem }
+        };
         for (batch, step) in batches {
             if stopping() {
+                taken.settle(&engine.results()?).map_err(|end| diverged(&engine, end))?;
                 progress.completed_steps = step;
-                progress.set_scores(&scores);
-                progress.losses = losses.iter().map(|loss| loss.to_bits()).collect();
+                progress.set_scores(&taken.scores);
+                progress.losses = taken.losses.iter().map(|loss| loss.to_bits()).collect();
                 progress.train_seconds += start.elapsed().as_secs_f64();
                 save(&engine, &progress)?;
                 return Ok(Outcome::Interrupted { completed_epochs: epoch });
@@ -202,26 +222,25 @@ pub fn run(
             engine.variables.set_hyper(train, learning_rate, global);
             let mut rng = Counter::new(trial.seed, Purpose::Dropout, epoch, step);
             engine.variables.key.write().iter_mut().for_each(|word| *word = (rng.bits() >> 8) as f32);
-            let last_loss = (scores.images > 0).then(|| scores.loss / scores.images as f64);
-            let loss = engine.train(&loader, batch, &draw, &mut scores)?;
-            if !loss.is_finite() {
-                engine.pull()?;
-                let post_mortem = PostMortem::of(&engine.variables, &before, learning_rate, last_loss, epoch);
-                let post_mortem = Box::new(post_mortem);
-                return Err(TrainError::Diverged { epoch: epoch + 1, step: step + 1, loss, post_mortem });
-            }
-            // It was 32 bits wide before.
-            losses.push(loss as f32);
+            engine.train(&loader, batch, &draw)?;
+            taken.started(learning_rate);
             images += batch.len() as u64;
             trained += batch.len();
-            if told.elapsed() >= STEP_EVENTS {
+            let due = told.elapsed() >= STEP_EVENTS;
+            // The next batch is none larger.
+            if due || engine.must_be_read(batch.len()) {
+                taken.settle(&engine.results()?).map_err(|end| diverged(&engine, end))?;
+            }
+            if due {
                 told = Instant::now();
                 let (epoch, epochs, step) = (epoch + 1, train.epochs, step + 1);
-                let loss = scores.loss / scores.images as f64;
+                let loss = taken.scores.loss / taken.scores.images as f64;
                 let event = Event::Step(StepProgress { epoch, epochs, step, steps, loss, images });
                 sink.event(event).map_err(TrainError::Sink)?;
             }
         }
+        taken.settle(&engine.results()?).map_err(|end| diverged(&engine, end))?;
+        let Steps { scores, mut losses, .. } = taken;
         let train_seconds = start.elapsed().as_secs_f64();
         let validation = engine.evaluate(&loader, &splits.validation, &|| !stopping())?;
         if stopping() && validation.is_none() && !splits.validation.is_empty() {
@@ -346,6 +365,6 @@ pub fn assess(
         });
     }
     let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), ..Train::default() };
-    let mut engine = Engine::new(variables, &train, device, thread_count(threads))?;
+    let mut engine = Engine::new(variables, &train, device, None, thread_count(threads))?;
     engine.assess(loader, indices, views, &|| !stop.requested())
 }

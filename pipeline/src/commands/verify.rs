@@ -188,7 +188,7 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
         differences: Vec::new(),
         test: None,
     };
-    let options = Options { threads: asked.threads, device, folder: Some(scratch.0.clone()), deadline: None };
+    let options = Options { threads: asked.threads, device, folder: Some(scratch.0.clone()), ..Options::default() };
     let result = ::train::run(&trial, &prepared, &options, &mut comparison, stop);
     let mut also = Vec::new();
     let ended_well = result.is_ok();
