@@ -51,7 +51,7 @@ pub(crate) fn forget_images() {
     *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// Words and rows of the largest batches that training sends, of the images themselves or of how they are cut out of those on the device.
+/// Memory on the device for batches on their way, of the images themselves or of how they are cut out of those on the device, in bytes.
 pub(crate) fn feed_bytes(variables: &Variables, train: &Train, by_recipe: bool) -> usize {
     let image = variables.network.input.iter().product();
     let states = variables.hyper.elements() + variables.key.elements();
@@ -59,7 +59,9 @@ pub(crate) fn feed_bytes(variables: &Variables, train: &Train, by_recipe: bool) 
     let (of_training, of_evaluation) =
         if by_recipe { (MOST_RECIPES * Recipe::WORDS, Recipe::WORDS) } else { (image, image) };
     let training = states + train.batch_size * (classes + 1 + of_training);
-    Feed::device_bytes(training.max(train.evaluation_batch_size * of_evaluation), train.batch_size)
+    // The states have a place there whether the step reads them or not.
+    states * size_of::<f32>()
+        + Feed::device_bytes(training.max(train.evaluation_batch_size * of_evaluation), train.batch_size)
 }
 
 /// One worker's share of a GPU.

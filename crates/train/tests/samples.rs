@@ -7,19 +7,20 @@ mod emulator;
 use std::sync::Arc;
 
 use dataset::{Draw, Loader, Prepared, Recipe, Scratch};
-use graph::State;
-use lowering::cuda::{Device, Feed, Images, Libraries, SAMPLE_WORDS, Session};
-use plan::{Augment, Color, Dataset, ResizedCrop};
+use graph::{Network, State, step::Variables};
+use lowering::cuda::{CudaError, Device, Feed, Images, Libraries, SAMPLE_WORDS, Session};
+use plan::{Augment, Color, Dataset, Model, ResizedCrop, Train};
+use train::{Engine, TrainError, initialize};
 
 const INDICES: [u32; 5] = [3, 0, 17, 3, 41];
 
-fn prepared(color: Color) -> (tempfile::TempDir, Prepared) {
+fn prepared(color: Color, side: usize) -> (tempfile::TempDir, Prepared) {
     let cache = tempfile::tempdir().unwrap();
     let settings = Dataset {
         train_images: Some(60),
         test_images: Some(20),
         color: Some(color),
-        image_size: Some(24),
+        image_size: Some(side),
         ..Dataset::default()
     };
     let prepared = dataset::prepare(&settings, cache.path(), &|_| {}).unwrap();
@@ -87,7 +88,7 @@ fn a_device_cuts_the_very_samples_that_the_loader_writes() {
         ("all", Augment { saturation: 0.6, hue: 0.2, pca: 0.5, mixup: 0.3, ..all }),
     ];
     for color in [Color::Gray, Color::Rgb] {
-        let (_cache, prepared) = prepared(color);
+        let (_cache, prepared) = prepared(color, 24);
         for (what, augment) in &cases {
             if color == Color::Gray && augment.saturation + augment.hue + augment.pca > 0.0 {
                 continue;
@@ -140,7 +141,7 @@ fn worst(got: &[f32], expected: &[f32]) -> Option<(usize, f32, f32)> {
 
 #[test]
 fn what_takes_more_than_a_recipe_has_none() {
-    let (_cache, prepared) = prepared(Color::Rgb);
+    let (_cache, prepared) = prepared(Color::Rgb, 24);
     let off = Augment::default;
     for augment in [
         Augment { resized_crop: Some(ResizedCrop::default()), ..off() },
@@ -152,4 +153,51 @@ fn what_takes_more_than_a_recipe_has_none() {
     ] {
         assert!(!Loader::new(&prepared, &augment).unwrap().has_recipes(), "{augment:?}");
     }
+}
+
+/// Trains three steps and evaluates on a device with so much memory.
+fn trains_within(bytes: usize, prepared: &Prepared, settings: &Train, by_recipe: bool) -> Result<(), TrainError> {
+    let libraries = emulator::with_faults(&format!("room for {bytes}"), &format!("memory_bytes={bytes}\n")).unwrap();
+    let device = Device::open(&libraries)?;
+    let loader = Loader::new(prepared, &Augment { mixup: 0.5, ..Augment::default() })?;
+    let (c, h, w) = loader.input_size();
+    let images = match by_recipe {
+        true => Some(Images::upload(&device, [prepared.len(), c, h, w], prepared.pixels())?),
+        false => None,
+    };
+    let variables = Variables::for_training(&Network::new(&Model::default(), [c, h, w], loader.classes())?, settings);
+    initialize(&variables, &Model::default(), 1);
+    let mut engine = Engine::new(variables, settings, &train::Device::Cuda(device), images, 1)?;
+    let draw = Draw { seed: 1, epoch: 0, label_smoothing: 0.0, partners: &INDICES };
+    for step in 1..=3 {
+        engine.variables.set_hyper(settings, 0.01, step);
+        engine.train(&loader, &INDICES, &draw)?;
+    }
+    let evaluation = engine.evaluate(&loader, &(60..80).collect::<Vec<u32>>(), &|| true)?.expect("it was not stopped");
+    assert!(evaluation.loss.is_finite() && evaluation.predictions.len() == 20);
+    let losses: Vec<f32> = engine.results()?.iter().map(|step| step.loss).collect();
+    assert!(losses.len() == 3 && losses[0] < 4.0 && losses[2] < losses[0], "{losses:?}");
+    engine.pull()
+}
+
+#[test]
+fn what_is_planned_is_enough_and_not_much_more() {
+    let Some(libraries) = emulator::libraries("the plan of a device's memory") else { return };
+    let (_cache, prepared) = prepared(Color::Gray, 28);
+    let image_bytes = prepared.pixels().len();
+    let settings = Train { batch_size: INDICES.len(), evaluation_batch_size: 20, ..Train::default() };
+    let network = Network::new(&Model::default(), [1, 28, 28], prepared.classes()).unwrap();
+    let device = train::Device::Cuda(Device::open(&libraries).unwrap());
+    for by_recipe in [true, false] {
+        let planned = device.planned_bytes(&network, &settings, 1, by_recipe);
+        let bytes = planned + if by_recipe { image_bytes } else { 0 };
+        trains_within(bytes, &prepared, &settings, by_recipe).unwrap();
+        let short = trains_within(bytes / 20 * 19, &prepared, &settings, by_recipe).unwrap_err();
+        assert!(matches!(short, TrainError::Device(CudaError::OutOfMemory { .. })), "{short}");
+    }
+    // 8 GB hold them, and a thousand trials beside them; what has no memory of its own holds nothing.
+    assert!(device.holds(image_bytes, &network, &settings, 1, 1000));
+    assert!(!device.holds(image_bytes, &network, &settings, 1, 100_000));
+    assert!(!device.holds(7_800_000_000, &network, &settings, 1, 1));
+    assert!(!train::Device::Cpu.holds(1, &network, &settings, 1, 1));
 }
