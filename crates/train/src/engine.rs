@@ -235,37 +235,66 @@ impl Engine {
     /// # Errors
     /// As [`Self::train`].
     pub fn logits(&mut self, size: usize, fill: &(dyn Fn(u32, &mut [f32]) + Sync)) -> Result<Vec<f32>, TrainError> {
-        self.shown(size, &Shown { image: fill, recipe: None })
+        let mut logits = Vec::new();
+        self.show(size, size, &Shown { image: fill, recipe: None }, &|| true, &mut |rows| logits.extend(rows))?;
+        Ok(logits)
     }
 
-    fn shown(&mut self, size: usize, shown: &Shown) -> Result<Vec<f32>, TrainError> {
-        if !self.evaluation.contains_key(&size) {
-            let (mut graph, batch) = self.variables.evaluation_graph(size);
-            self.compile(&mut graph);
-            self.evaluation.insert(size, (graph, batch));
-        }
-        let (graph, batch) = self.evaluation.get_mut(&size).expect("it was just compiled");
-        let positions: Vec<u32> = (0..size as u32).collect();
-        let (workspace, scratch) = (&self.workspace, &self.scratch);
-        let pixels: &Fill = &|_, position, image, _| (shown.image)(position, bytemuck::cast_slice_mut(image));
-        match &mut self.gpu {
-            Some(gpu) => {
-                let recipe = shown.recipe.filter(|_| gpu.by_recipe());
-                gpu.evaluate(graph, batch, recipe.is_some(), &mut |samples, targets| match recipe {
-                    Some(recipe) => load(workspace, scratch, &positions, samples, targets, &|_, position, words, _| {
-                        recipe(position, words);
-                    }),
-                    None => load(workspace, scratch, &positions, samples, targets, pixels),
-                })?;
+    /// Shows `count` samples in batches of at most `size`, and gives the logits of each batch to `take`, in order; false if `go_on`, which
+    /// is asked between batches, says no. While a GPU works on a batch, the next one is written and the one before is taken.
+    fn show(
+        &mut self,
+        count: usize,
+        size: usize,
+        shown: &Shown,
+        go_on: &dyn Fn() -> bool,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<bool, TrainError> {
+        let mut running: Option<State> = None;
+        for first in (0..count).step_by(size) {
+            if !go_on() {
+                return Ok(false);
             }
-            None => {
-                let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
-                load(workspace, scratch, &positions, bytemuck::cast_slice_mut(&mut images), &mut targets, pixels);
-                drop((images, targets));
-                graph.execute();
+            let size = size.min(count - first);
+            if !self.evaluation.contains_key(&size) {
+                let (mut graph, batch) = self.variables.evaluation_graph(size);
+                self.compile(&mut graph);
+                self.evaluation.insert(size, (graph, batch));
+            }
+            let (graph, batch) = self.evaluation.get_mut(&size).expect("it was just compiled");
+            let positions: Vec<u32> = (first as u32..(first + size) as u32).collect();
+            let (workspace, scratch) = (&self.workspace, &self.scratch);
+            let pixels: &Fill = &|_, position, image, _| (shown.image)(position, bytemuck::cast_slice_mut(image));
+            match &mut self.gpu {
+                Some(gpu) => {
+                    let recipe = shown.recipe.filter(|_| gpu.by_recipe());
+                    gpu.write(batch, recipe.is_some(), &mut |samples, targets| match recipe {
+                        Some(recipe) => {
+                            let recipes: &Fill = &|_, position, words, _| recipe(position, words);
+                            load(workspace, scratch, &positions, samples, targets, recipes);
+                        }
+                        None => load(workspace, scratch, &positions, samples, targets, pixels),
+                    })?;
+                    // The step writes its logits over those of the one before.
+                    let before = running.replace(batch.logits.clone()).map(|logits| gpu.pull(&logits)).transpose()?;
+                    gpu.evaluate(graph, batch, recipe.is_some())?;
+                    if let Some(logits) = before {
+                        take(&logits);
+                    }
+                }
+                None => {
+                    let (mut images, mut targets) = (batch.images.write(), batch.targets.write());
+                    load(workspace, scratch, &positions, bytemuck::cast_slice_mut(&mut images), &mut targets, pixels);
+                    drop((images, targets));
+                    graph.execute();
+                    take(&batch.logits.read());
+                }
             }
         }
-        Ok(batch.logits.read().to_vec())
+        if let (Some(gpu), Some(logits)) = (&mut self.gpu, running) {
+            take(&gpu.pull(&logits)?);
+        }
+        Ok(true)
     }
 
     /// Metrics of the samples given, undistorted; none if there are none. `go_on` is asked between batches.
@@ -280,21 +309,19 @@ impl Engine {
     ) -> Result<Option<Evaluation>, TrainError> {
         let mut scores = Scores::default();
         let mut predictions = Vec::with_capacity(indices.len());
-        for part in indices.chunks(self.train.evaluation_batch_size) {
-            if !go_on() {
-                return Ok(None);
-            }
-            let logits = self.shown(
-                part.len(),
-                &Shown {
-                    image: &|position, image| loader.evaluation_sample(part[position as usize], image),
-                    recipe: Some(&|position, words| loader.evaluation_recipe(part[position as usize], words)),
-                },
-            )?;
-            for (row, &index) in logits.chunks_exact(logits.len() / part.len()).zip(part) {
+        let shown = Shown {
+            image: &|position, image| loader.evaluation_sample(indices[position as usize], image),
+            recipe: Some(&|position, words| loader.evaluation_recipe(indices[position as usize], words)),
+        };
+        let mut seen = indices.iter();
+        let went_on = self.show(indices.len(), self.train.evaluation_batch_size, &shown, go_on, &mut |logits| {
+            for (row, &index) in logits.chunks_exact(loader.classes()).zip(&mut seen) {
                 scores.add(row, loader.prepared().label(index) as usize);
                 predictions.push(first_largest(row) as u16);
             }
+        })?;
+        if !went_on {
+            return Ok(None);
         }
         Ok((!indices.is_empty()).then(|| scores.evaluation(predictions)))
     }
@@ -316,31 +343,30 @@ impl Engine {
             Views::Center => 1,
             Views::Ten => 10,
         };
-        for part in indices.chunks((self.train.evaluation_batch_size / each).max(1)) {
-            if !go_on() {
-                return Ok(None);
-            }
-            let which = |position: u32| (part[position as usize / each], position as usize % each);
-            let logits = self.shown(
-                part.len() * each,
-                &Shown {
-                    image: &|position, image| match (which(position), views) {
-                        ((index, _), Views::Center) => loader.evaluation_sample(index, image),
-                        ((index, view), Views::Ten) => loader.ten_crop_sample(index, view, image),
-                    },
-                    recipe: Some(&|position, words| match (which(position), views) {
-                        ((index, _), Views::Center) => loader.evaluation_recipe(index, words),
-                        ((index, view), Views::Ten) => loader.ten_crop_recipe(index, view, words),
-                    }),
-                },
-            )?;
-            for (rows, &index) in logits.chunks_exact(each * classes).zip(part) {
+        let which = |position: u32| (indices[position as usize / each], position as usize % each);
+        let shown = Shown {
+            image: &|position, image| match (which(position), views) {
+                ((index, _), Views::Center) => loader.evaluation_sample(index, image),
+                ((index, view), Views::Ten) => loader.ten_crop_sample(index, view, image),
+            },
+            recipe: Some(&|position, words| match (which(position), views) {
+                ((index, _), Views::Center) => loader.evaluation_recipe(index, words),
+                ((index, view), Views::Ten) => loader.ten_crop_recipe(index, view, words),
+            }),
+        };
+        let size = (self.train.evaluation_batch_size / each).max(1) * each;
+        let mut seen = indices.iter();
+        let went_on = self.show(indices.len() * each, size, &shown, go_on, &mut |logits| {
+            for (rows, &index) in logits.chunks_exact(each * classes).zip(&mut seen) {
                 let label = loader.prepared().label(index) as usize;
                 match views {
                     Views::Center => assessment.add(rows, label),
                     Views::Ten => assessment.add(&log_mean(rows, classes), label),
                 }
             }
+        })?;
+        if !went_on {
+            return Ok(None);
         }
         Ok(Some(assessment))
     }

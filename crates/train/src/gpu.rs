@@ -131,26 +131,33 @@ impl Gpu {
         Ok(self.feed.done()?)
     }
 
-    /// Logits of a batch, on the host when this returns.
-    pub(crate) fn evaluate(
-        &mut self,
-        graph: &Graph,
-        batch: &Batch,
-        by_recipe: bool,
-        write: &mut Write,
-    ) -> Result<(), TrainError> {
-        let count = batch.images.shape()[0];
-        let words = if by_recipe { count * Recipe::WORDS } else { batch.images.elements() };
+    /// Writes the next batch of an evaluation, for [`Self::evaluate`].
+    pub(crate) fn write(&mut self, batch: &Batch, by_recipe: bool, write: &mut Write) -> Result<(), TrainError> {
         // Evaluation knows no targets.
-        write(self.feed.room(words)?, &mut vec![0.0; count]);
+        let mut none = vec![0.0; batch.images.shape()[0]];
+        write(self.feed.room(Self::evaluated_words(batch, by_recipe))?, &mut none);
+        Ok(())
+    }
+
+    fn evaluated_words(batch: &Batch, by_recipe: bool) -> usize {
+        if by_recipe { batch.images.shape()[0] * Recipe::WORDS } else { batch.images.elements() }
+    }
+
+    /// Starts the step on the batch that was written.
+    pub(crate) fn evaluate(&mut self, graph: &Graph, batch: &Batch, by_recipe: bool) -> Result<(), TrainError> {
         let handed = [&batch.images];
-        self.feed.send(words, if by_recipe { &[] } else { &handed })?;
+        self.feed.send(Self::evaluated_words(batch, by_recipe), if by_recipe { &[] } else { &handed })?;
         if by_recipe {
             self.feed.cut(0, 1, &batch.images)?;
         }
         cuda::program(graph).run()?;
-        self.feed.done()?;
-        Ok(self.session.borrow_mut().pull([&batch.logits])?)
+        Ok(self.feed.done()?)
+    }
+
+    /// Values that the steps so far left in a state.
+    pub(crate) fn pull(&self, state: &State) -> Result<Vec<f32>, TrainError> {
+        self.session.borrow_mut().pull([state])?;
+        Ok(state.read().to_vec())
     }
 
     /// Whether results must be read before a batch of so many samples is trained on.
