@@ -1,12 +1,17 @@
-"""Training and evaluation steps of `pipeline bench` beside PyTorch's, in turn in one sitting.
+"""Training and evaluation steps of `pipeline bench` beside those of other frameworks, in turn in one sitting.
 
     cargo build && pip install torch numpy
     python crates/lowering/benches/compare.py [--rounds 3] [--only alexnet] [--program target/debug/pipeline]
 
-Each round runs the program and then each of PyTorch's configurations, every one as a process of its own; a row gives medians over the
-rounds and the ratio to PyTorch's best configuration. PyTorch gets what helped it most: LeNet-5's whole step (gradients and SGD) compiled as one
-function, AlexNet in channels_last with a fused optimizer, denormals flushed to zero, threads that spin, and an allocator that keeps large
-blocks in large pages.
+Each round runs the program and then each configuration of each peer, every one as a process of its own; a row gives medians over the
+rounds and the ratio to each peer's best configuration. PyTorch gets what helped it most: LeNet-5's whole step (gradients and SGD) compiled as
+one function, AlexNet in channels_last with a fused optimizer, denormals flushed to zero, threads that spin, and an allocator that keeps
+large blocks in large pages.
+
+    --peers torch,keras
+
+compares with Keras on TensorFlow too (`pip install keras tensorflow-cpu`), in the training steps with batch normalization that
+`peers/keras_step.py` knows.
 """
 
 import argparse
@@ -36,10 +41,12 @@ CASES = [
     ("alexnet", 32, 2, "local-response", False),
     ("alexnet", 32, 2, "batch", True),
 ]
-PEERS = {"lenet5": ["compiled", "eager"], "alexnet": ["channels_last", "eager"]}
+PEERS = ["torch", "keras"]
+# Of PyTorch, for each network; Keras has one.
+CONFIGURATIONS = {"lenet5": ["compiled", "eager"], "alexnet": ["channels_last", "eager"]}
 
 
-def peer(model, batch, threads, normalization, forward, configuration):
+def step_of_torch(model, batch, threads, normalization, forward, configuration):
     """Measures one PyTorch configuration in this process and prints it."""
     import time
 
@@ -111,24 +118,44 @@ def measure(command, environment):
     return json.loads(done.stdout)
 
 
+def commands(peer, case):
+    """How each configuration of a peer is measured, by its name; none where the peer does not know the case."""
+    model, batch, threads, normalization, forward = case
+    if peer == "torch":
+        measured = [sys.executable, __file__, "--step", *map(str, case)]
+        return {name: ([*measured, name], ENVIRONMENT) for name in CONFIGURATIONS[model]}
+    if forward or normalization == "local-response":
+        return {}
+    program = [sys.executable, str(Path(__file__).parent / "peers/keras_step.py")]
+    return {peer: ([*program, model, str(batch), str(threads)], {})}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--program", type=Path, default=ROOT / "target/debug/pipeline")
-    parser.add_argument("--peer", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--peers", default="torch", help=f"any of {','.join(PEERS)}")
+    parser.add_argument("--step", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peer:
-        model, batch, threads, normalization, forward, configuration = arguments.peer
-        return peer(model, int(batch), int(threads), normalization, forward == "True", configuration)
-    print("| network, batch, threads | images/s | share of the FMA peak | PyTorch's best | ratio (of each round) |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for model, batch, threads, normalization, forward in CASES:
+    if arguments.step:
+        model, batch, threads, normalization, forward, configuration = arguments.step
+        return step_of_torch(model, int(batch), int(threads), normalization, forward == "True", configuration)
+    peers = arguments.peers.split(",")
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"--peers: no {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    columns = " | ".join(f"{peer} | ratio (of each round)" for peer in peers)
+    print(f"| network, batch, threads | images/s | share of the FMA peak | {columns} |")
+    print("| --- | ---: | ---: |" + " ---: | ---: |" * len(peers))
+    for case in CASES:
+        model, batch, threads, normalization, forward = case
         name = f"{model}{'' if normalization in ('none', 'batch') else ' ' + normalization}{' forward' if forward else ''}"
         name = f"{name}, {batch}, {threads}"
-        if arguments.only not in name:
+        known = {peer: commands(peer, case) for peer in peers}
+        if arguments.only not in name or not any(known.values()):
             continue
-        ours, shares, theirs = [], [], {configuration: [] for configuration in PEERS[model]}
+        ours, shares = [], []
+        theirs = {peer: {configuration: [] for configuration in known[peer]} for peer in peers}
         for _ in range(arguments.rounds):
             command = [str(arguments.program), "bench", "--model", model, "--batch", str(batch), "--threads", str(threads)]
             command += ["--format", "json", *(["--forward"] if forward else [])]
@@ -136,18 +163,20 @@ def main():
             [row] = measure(command, {})
             ours.append(row["images_per_second"])
             shares.append(row["share_of_peak"])
-            for configuration, rates in theirs.items():
-                values = [model, batch, threads, normalization, forward, configuration]
-                command = [sys.executable, __file__, "--peer", *map(str, values)]
-                rates.append(measure(command, ENVIRONMENT))
-        best = max(theirs, key=lambda configuration: statistics.median(theirs[configuration]))
-        ratios = [a / b for a, b in zip(ours, theirs[best])]
-        print(
-            f"| {name} | {statistics.median(ours):,.1f} | {statistics.median(shares):.0%} | "
-            f"{statistics.median(theirs[best]):,.1f} ({best}) | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) |",
-            flush=True,
-        )
+            for peer in peers:
+                for configuration, (command, environment) in known[peer].items():
+                    theirs[peer][configuration].append(measure(command, environment))
+        row = f"| {name} | {statistics.median(ours):,.1f} | {statistics.median(shares):.0%} |"
+        for peer in peers:
+            if not theirs[peer]:
+                row += " – | – |"
+                continue
+            best = max(theirs[peer], key=lambda configuration: statistics.median(theirs[peer][configuration]))
+            rates = theirs[peer][best]
+            ratios = [a / b for a, b in zip(ours, rates)]
+            row += f" {statistics.median(rates):,.1f}{'' if best == peer else f' ({best})'} |"
+            row += f" {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        print(row, flush=True)
 
 
 main()
