@@ -393,7 +393,9 @@ int compile(Source& source) {
     std::ifstream header_file(KERNEL_H);
     std::stringstream header;
     header << header_file.rdbuf();
-    std::string text = header.str() + "\n#line 1 \"step.cu\"\n" + source.text + "\n";
+    // Shared memory of templates would else be one for all libraries of the process that have the same instance.
+    const std::string own_only = "\n#pragma GCC visibility push(hidden)\n", rest = "\n#pragma GCC visibility pop\n";
+    std::string text = header.str() + own_only + "#line 1 \"step.cu\"\n" + source.text + rest;
     for (const auto& name : kernels_of(source.text)) {
         text += "extern \"C\" void launch_" + name + "(void** parameters) { emulator_invoke(" + name + ", parameters); }\n";
         text += "extern \"C\" const int* sizes_" + name + "() { return emulator_sizes(" + name + "); }\n";
