@@ -28,25 +28,28 @@ ENVIRONMENT = {
     "OMP_PROC_BIND": "true",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=8000000000:glibc.malloc.mmap_threshold=8000000000",
 }
-# Network, batch, threads, normalization, forward only.
+# Network, batch, threads, normalization, forward only, precision.
 CASES = [
-    ("lenet5", 64, 1, "none", False),
-    ("lenet5", 64, 2, "none", False),
-    ("lenet5", 512, 1, "none", False),
-    ("lenet5", 512, 2, "none", False),
-    ("lenet5", 256, 2, "none", True),
-    ("alexnet", 32, 1, "batch", False),
-    ("alexnet", 32, 2, "batch", False),
-    ("alexnet", 128, 2, "batch", False),
-    ("alexnet", 32, 2, "local-response", False),
-    ("alexnet", 32, 2, "batch", True),
+    ("lenet5", 64, 1, "none", False, "f32"),
+    ("lenet5", 64, 2, "none", False, "f32"),
+    ("lenet5", 512, 1, "none", False, "f32"),
+    ("lenet5", 512, 2, "none", False, "f32"),
+    ("lenet5", 256, 2, "none", True, "f32"),
+    ("alexnet", 32, 1, "batch", False, "f32"),
+    ("alexnet", 32, 2, "batch", False, "f32"),
+    ("alexnet", 128, 2, "batch", False, "f32"),
+    ("alexnet", 32, 2, "local-response", False, "f32"),
+    ("alexnet", 32, 2, "batch", True, "f32"),
+    ("alexnet", 32, 1, "batch", False, "bf16"),
+    ("alexnet", 32, 2, "batch", False, "bf16"),
+    ("alexnet", 32, 2, "batch", True, "bf16"),
 ]
 PEERS = ["torch", "keras"]
 # Of PyTorch, for each network; Keras has one.
 CONFIGURATIONS = {"lenet5": ["compiled", "eager"], "alexnet": ["channels_last", "eager"]}
 
 
-def step_of_torch(model, batch, threads, normalization, forward, configuration):
+def step_of_torch(model, batch, threads, normalization, forward, precision, configuration):
     """Measures one PyTorch configuration in this process and prints it."""
     import time
 
@@ -67,12 +70,14 @@ def step_of_torch(model, batch, threads, normalization, forward, configuration):
     if configuration == "channels_last":
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
 
+    # Weights stay in 32 bits, operands of convolutions and linear layers are rounded: what PyTorch calls mixed precision.
+    rounded = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
     if forward:
         net.eval()
         run = torch.compile(net) if configuration == "compiled" else net
 
         def step():
-            with torch.inference_mode():
+            with torch.inference_mode(), rounded:
                 run(x)
     elif configuration == "compiled":
         values = {name: value.detach().clone() for name, value in net.named_parameters()}
@@ -98,7 +103,9 @@ def step_of_torch(model, batch, threads, normalization, forward, configuration):
 
         def step():
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(net(x), y).backward()
+            with rounded:
+                loss = F.cross_entropy(net(x), y)
+            loss.backward()
             optimizer.step()
 
     for _ in range(3):
@@ -120,11 +127,11 @@ def measure(command, environment):
 
 def commands(peer, case):
     """How each configuration of a peer is measured, by its name; none where the peer does not know the case."""
-    model, batch, threads, normalization, forward = case
+    model, batch, threads, normalization, forward, precision = case
     if peer == "torch":
         measured = [sys.executable, __file__, "--step", *map(str, case)]
         return {name: ([*measured, name], ENVIRONMENT) for name in CONFIGURATIONS[model]}
-    if forward or normalization == "local-response":
+    if forward or normalization == "local-response" or precision != "f32":
         return {}
     program = [sys.executable, str(Path(__file__).parent / "peers/keras_step.py")]
     return {peer: ([*program, model, str(batch), str(threads)], {})}
@@ -136,11 +143,11 @@ def main():
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--program", type=Path, default=ROOT / "target/debug/pipeline")
     parser.add_argument("--peers", default="torch", help=f"any of {','.join(PEERS)}")
-    parser.add_argument("--step", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        model, batch, threads, normalization, forward, configuration = arguments.step
-        return step_of_torch(model, int(batch), int(threads), normalization, forward == "True", configuration)
+        model, batch, threads, normalization, forward, *rest = arguments.step
+        return step_of_torch(model, int(batch), int(threads), normalization, forward == "True", *rest)
     peers = arguments.peers.split(",")
     if unknown := set(peers) - set(PEERS):
         parser.error(f"--peers: no {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
@@ -148,8 +155,8 @@ def main():
     print(f"| network, batch, threads | images/s | share of the FMA peak | {columns} |")
     print("| --- | ---: | ---: |" + " ---: | ---: |" * len(peers))
     for case in CASES:
-        model, batch, threads, normalization, forward = case
-        name = f"{model}{'' if normalization in ('none', 'batch') else ' ' + normalization}{' forward' if forward else ''}"
+        model, batch, threads, normalization, forward, precision = case
+        name = f"{model}{'' if normalization in ('none', 'batch') else ' ' + normalization}{' forward' if forward else ''}{' bf16' if precision == 'bf16' else ''}"
         name = f"{name}, {batch}, {threads}"
         known = {peer: commands(peer, case) for peer in peers}
         if arguments.only not in name or not any(known.values()):
@@ -158,7 +165,7 @@ def main():
         theirs = {peer: {configuration: [] for configuration in known[peer]} for peer in peers}
         for _ in range(arguments.rounds):
             command = [str(arguments.program), "bench", "--model", model, "--batch", str(batch), "--threads", str(threads)]
-            command += ["--format", "json", *(["--forward"] if forward else [])]
+            command += ["--precision", precision, "--format", "json", *(["--forward"] if forward else [])]
             command += [f"model.normalization={normalization}"] if model == "alexnet" else []
             [row] = measure(command, {})
             ours.append(row["images_per_second"])

@@ -6,7 +6,7 @@ use std::path::Path;
 use plan::Experiment;
 
 /// Every file with its number of trials, so that none grows unnoticed.
-const FILES: [(&str, usize); 14] = [
+const FILES: [(&str, usize); 15] = [
     ("alexnet-activation", 27),
     ("alexnet-augmentation", 51),
     ("alexnet-cifar10", 6),
@@ -14,6 +14,7 @@ const FILES: [(&str, usize); 14] = [
     ("alexnet-lenet5-mnist", 9),
     ("alexnet-normalization", 18),
     ("alexnet-pooling", 6),
+    ("alexnet-precision", 10),
     ("alexnet-schedules", 18),
     ("alexnet-towers", 6),
     ("alexnet-weight-decay", 15),
