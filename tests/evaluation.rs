@@ -13,7 +13,12 @@ fn number(row: &serde_json::Value, key: &str) -> Value {
 
 #[test]
 fn evaluating_a_run_gives_the_metrics_that_it_recorded() {
-    for network in ["lenet5", "alexnet model.width=0.0625 train.evaluation_batch_size=7"] {
+    let networks = [
+        "lenet5",
+        "alexnet model.width=0.0625 train.evaluation_batch_size=7",
+        "alexnet model.width=0.25 train.precision=bf16",
+    ];
+    for network in networks {
         let place = Workplace::with(SMALL);
         let train = format!("train experiment.toml ~sweep seeds=1 model.architecture={network}");
         place.run(&train).exits(0);

@@ -90,6 +90,15 @@ impl Device {
         }
     }
 
+    /// A precision where it has it, else 32 bits: what evaluates a network need not have what trained it.
+    pub(crate) fn nearest(&self, precision: plan::Precision) -> plan::Precision {
+        let served = match self {
+            Self::Cpu => precision != plan::Precision::Tf32,
+            Self::Cuda(gpu) => gpu.serve(cuda_precision(&Train { precision, ..Train::default() })).is_ok(),
+        };
+        if served { precision } else { plan::Precision::F32 }
+    }
+
     /// Why training with these settings takes the processor though there is a GPU and `auto` would have it: what somebody who has one
     /// should know.
     pub fn refusal(train: &Train) -> Option<String> {

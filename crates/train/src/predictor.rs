@@ -32,7 +32,8 @@ impl Predictor {
     /// # Errors
     /// When the GPU refuses, as in all that follow; on the processor they do not fail.
     pub fn new(card: Card, variables: Variables, device: &Device, threads: usize) -> Result<Self, TrainError> {
-        let engine = Engine::new(variables, &Train::default(), device, None, thread_count(threads))?;
+        let train = Train { precision: device.nearest(card.precision), ..Train::default() };
+        let engine = Engine::new(variables, &train, device, None, thread_count(threads))?;
         Ok(Self { card, engine })
     }
 

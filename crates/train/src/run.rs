@@ -334,6 +334,7 @@ fn card(trial: &Trial, prepared: &Prepared, network: &Network) -> Card {
         classes: manifest.classes.clone(),
         mean: manifest.mean.clone(),
         std: manifest.std.clone(),
+        precision: trial.settings.train.precision,
     }
 }
 
@@ -364,7 +365,8 @@ pub fn assess(
             ),
         });
     }
-    let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), ..Train::default() };
+    let precision = device.nearest(card.precision);
+    let train = Train { evaluation_batch_size: 256.min(indices.len().max(1)), precision, ..Train::default() };
     let mut engine = Engine::new(variables, &train, device, None, thread_count(threads))?;
     engine.assess(loader, indices, views, &|| !stop.requested())
 }

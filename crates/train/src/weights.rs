@@ -33,6 +33,9 @@ pub struct Card {
     pub mean: Vec<f64>,
     /// Deviation of each channel that they are then divided by.
     pub std: Vec<f64>,
+    /// Arithmetic of products that it was trained with, and is evaluated with where the device has it.
+    #[serde(default)]
+    pub precision: plan::Precision,
 }
 
 /// Writes states and metadata beside `path`, then renames: the file is whole or not there.

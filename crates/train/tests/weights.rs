@@ -16,6 +16,7 @@ fn random(model: &Model, input: [usize; 3], classes: usize) -> (Card, Variables)
         classes: (0..classes).map(|class| format!("class {class}")).collect(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        precision: plan::Precision::F32,
     };
     (card, variables)
 }
