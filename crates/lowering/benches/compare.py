@@ -8,10 +8,13 @@ rounds and the ratio to each peer's best configuration. PyTorch gets what helped
 one function, AlexNet in channels_last with a fused optimizer, denormals flushed to zero, threads that spin, and an allocator that keeps
 large blocks in large pages.
 
-    --peers torch,keras
+    --peers torch,keras,burn,candle
 
-compares with Keras on TensorFlow too (`pip install keras tensorflow-cpu`), in the training steps with batch normalization that
-`peers/keras_step.py` knows.
+compares with Keras on TensorFlow (`pip install keras tensorflow-cpu`), burn and candle too, in the training steps with batch normalization
+that their programs in `peers/` know. Those of burn and candle are built by
+
+    RUSTFLAGS="-C target-cpu=native" cargo build --release --features burn,candle \\
+        --manifest-path crates/lowering/benches/peers/Cargo.toml --target-dir target/peers
 """
 
 import argparse
@@ -44,8 +47,8 @@ CASES = [
     ("alexnet", 32, 2, "batch", False, "bf16"),
     ("alexnet", 32, 2, "batch", True, "bf16"),
 ]
-PEERS = ["torch", "keras"]
-# Of PyTorch, for each network; Keras has one.
+PEERS = ["torch", "keras", "burn", "candle"]
+# Of PyTorch, for each network; the others have one.
 CONFIGURATIONS = {"lenet5": ["compiled", "eager"], "alexnet": ["channels_last", "eager"]}
 
 
@@ -125,7 +128,7 @@ def measure(command, environment):
     return json.loads(done.stdout)
 
 
-def commands(peer, case):
+def commands(peer, case, programs):
     """How each configuration of a peer is measured, by its name; none where the peer does not know the case."""
     model, batch, threads, normalization, forward, precision = case
     if peer == "torch":
@@ -133,8 +136,10 @@ def commands(peer, case):
         return {name: ([*measured, name], ENVIRONMENT) for name in CONFIGURATIONS[model]}
     if forward or normalization == "local-response" or precision != "f32":
         return {}
-    program = [sys.executable, str(Path(__file__).parent / "peers/keras_step.py")]
-    return {peer: ([*program, model, str(batch), str(threads)], {})}
+    if peer == "keras":
+        program = [sys.executable, str(Path(__file__).parent / "peers/keras_step.py")]
+        return {peer: ([*program, model, str(batch), str(threads)], {})}
+    return {peer: ([str(programs / peer), model, str(batch)], {"RAYON_NUM_THREADS": str(threads)})}
 
 
 def main():
@@ -143,6 +148,7 @@ def main():
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--program", type=Path, default=ROOT / "target/debug/pipeline")
     parser.add_argument("--peers", default="torch", help=f"any of {','.join(PEERS)}")
+    parser.add_argument("--peer-programs", type=Path, default=ROOT / "target/peers/release", help="where burn's and candle's are")
     parser.add_argument("--step", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
@@ -158,7 +164,7 @@ def main():
         model, batch, threads, normalization, forward, precision = case
         name = f"{model}{'' if normalization in ('none', 'batch') else ' ' + normalization}{' forward' if forward else ''}{' bf16' if precision == 'bf16' else ''}"
         name = f"{name}, {batch}, {threads}"
-        known = {peer: commands(peer, case) for peer in peers}
+        known = {peer: commands(peer, case, arguments.peer_programs) for peer in peers}
         if arguments.only not in name or not any(known.values()):
             continue
         ours, shares = [], []
