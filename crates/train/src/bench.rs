@@ -13,7 +13,7 @@ use lowering::{
 use luminal::prelude::Graph;
 use plan::Settings;
 
-use crate::{Device, TrainError, device::cuda_precision, engine::precision, initialize};
+use crate::{Device, TrainError, engine::lowered, initialize};
 
 /// Time of one kind of kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,13 +122,13 @@ pub fn measure(
         Device::Cpu => {
             let workspace = Workspace::new(threads);
             let peak = fma_peak(&mut workspace.borrow_mut()) / 1e9;
-            let compiler = CpuCompiler::new(&workspace).with_precision(precision(&settings.train));
+            let compiler = CpuCompiler::new(&workspace).with_precision(lowered(settings.train.precision));
             graph.compile((Autograd, compiler), ());
             (Step::Cpu(graph), Some(peak))
         }
         Device::Cuda(device) => {
             let session = Session::new(device)?;
-            let compiler = CudaCompiler::new(&session).with_precision(cuda_precision(&settings.train));
+            let compiler = CudaCompiler::new(&session).with_precision(lowered(settings.train.precision));
             graph.compile((Autograd, compiler), ());
             (Step::Cuda(graph, session), None)
         }

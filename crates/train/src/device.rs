@@ -9,7 +9,7 @@ use graph::{Autograd, Network, step::Variables};
 use lowering::cuda::{self, CudaError, Libraries};
 use plan::Train;
 
-use crate::{TrainError, gpu::feed_bytes, memory};
+use crate::{TrainError, engine::lowered, gpu::feed_bytes, memory};
 
 pub use lowering::{cpu::multiplies_bf16, cuda::Finding};
 
@@ -36,15 +36,6 @@ fn gpu() -> &'static Result<Arc<cuda::Device>, CudaError> {
         }
         Ok(device)
     })
-}
-
-/// What a precision is on a GPU.
-pub(crate) fn cuda_precision(train: &Train) -> cuda::Precision {
-    match train.precision {
-        plan::Precision::F32 => cuda::Precision::F32,
-        plan::Precision::Tf32 => cuda::Precision::Tf32,
-        plan::Precision::Bf16 => cuda::Precision::Bf16,
-    }
 }
 
 impl Device {
@@ -81,7 +72,7 @@ impl Device {
         let device = Self::resolve(train.device)?;
         let served = match &device {
             Self::Cpu => Ok(()),
-            Self::Cuda(gpu) => gpu.serve(cuda_precision(train)),
+            Self::Cuda(gpu) => gpu.serve(lowered(train.precision)),
         };
         match (served, train.device) {
             (Ok(()), _) => Ok(device),
@@ -94,7 +85,7 @@ impl Device {
     pub(crate) fn nearest(&self, precision: plan::Precision) -> plan::Precision {
         let served = match self {
             Self::Cpu => precision != plan::Precision::Tf32,
-            Self::Cuda(gpu) => gpu.serve(cuda_precision(&Train { precision, ..Train::default() })).is_ok(),
+            Self::Cuda(gpu) => gpu.serve(lowered(precision)).is_ok(),
         };
         if served { precision } else { plan::Precision::F32 }
     }
@@ -107,7 +98,7 @@ impl Device {
         }
         match gpu() {
             Ok(device) if device.is_lost() => Some(CudaError::Gone.to_string()),
-            Ok(device) => device.serve(cuda_precision(train)).err().map(|error| error.to_string()),
+            Ok(device) => device.serve(lowered(train.precision)).err().map(|error| error.to_string()),
             Err(CudaError::NoDriver { .. } | CudaError::NoDevice) => None,
             Err(error) => Some(error.to_string()),
         }
@@ -158,7 +149,7 @@ impl Device {
                 let (mut step, _) = variables.training_graph(train.batch_size, train);
                 step.compile(Autograd, ());
                 let (evaluation, _) = variables.evaluation_graph(train.evaluation_batch_size);
-                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph, cuda_precision(train)));
+                let plans = [&step, &evaluation].map(|graph| cuda::memory_plan(graph, lowered(train.precision)));
                 let arena = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
                 // Each program has a batch of its own; parameters are common to both and counted once.
                 let states = plans.iter().map(|plan| plan.state_bytes).sum::<usize>();

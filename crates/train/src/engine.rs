@@ -22,7 +22,6 @@ use plan::Train;
 
 use crate::{
     Assessment, Device, Evaluation, Scores, StepScores, TrainError,
-    device::cuda_precision,
     gpu::Gpu,
     metrics::{first_largest, softmax},
 };
@@ -83,11 +82,11 @@ impl Memory {
     }
 }
 
-/// What a precision is on the processor.
-pub(crate) fn precision(train: &Train) -> Precision {
-    match train.precision {
-        // Training in TF32 there is refused by the plan; its memory may be asked for.
-        plan::Precision::F32 | plan::Precision::Tf32 => Precision::F32,
+/// The lowerings' name of a precision. (TF32 on the processor is refused by the plan.)
+pub(crate) fn lowered(precision: plan::Precision) -> Precision {
+    match precision {
+        plan::Precision::F32 => Precision::F32,
+        plan::Precision::Tf32 => Precision::Tf32,
         plan::Precision::Bf16 => Precision::Bf16,
     }
 }
@@ -99,7 +98,7 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
     let (mut step, batch) = variables.training_graph(train.batch_size, train);
     step.compile(Autograd, ());
     let (evaluation, evaluated) = variables.evaluation_graph(train.evaluation_batch_size);
-    let precision = precision(train);
+    let precision = lowered(train.precision);
     let plans = [memory_plan(&step, precision, threads), memory_plan(&evaluation, precision, threads)];
     let largest = |bytes: fn(&lowering::cpu::MemoryPlan) -> usize| plans.iter().map(bytes).max().unwrap_or(0);
     let elements = |states: &[&State]| states.iter().map(|state| state.elements()).sum::<usize>();
@@ -146,11 +145,11 @@ impl Engine {
     fn compile(&self, graph: &mut Graph) {
         match &self.gpu {
             Some(gpu) => {
-                let compiler = CudaCompiler::new(&gpu.session).with_precision(cuda_precision(&self.train));
+                let compiler = CudaCompiler::new(&gpu.session).with_precision(lowered(self.train.precision));
                 graph.compile((Autograd, compiler), ());
             }
             None => {
-                let compiler = CpuCompiler::new(&self.workspace).with_precision(precision(&self.train));
+                let compiler = CpuCompiler::new(&self.workspace).with_precision(lowered(self.train.precision));
                 graph.compile((Autograd, compiler), ());
             }
         }

@@ -9,6 +9,23 @@ use pulp::{Simd, WithSimd};
 use super::vector::{self, fma};
 use crate::Precision;
 
+impl Precision {
+    /// Values of the depth that a step takes on the processor.
+    pub(super) fn step(self) -> usize {
+        match self {
+            Self::F32 | Self::Tf32 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+    /// Room for a row of the left operand as words. In 32 bits it is read where it lies.
+    pub(super) fn words_of_row(self, depth: usize) -> usize {
+        match self.step() {
+            1 => 0,
+            step => depth.div_ceil(step),
+        }
+    }
+}
+
 /// A kernel for any width of vectors and any arithmetic.
 pub(crate) trait Compute {
     /// What it returns.
@@ -37,7 +54,7 @@ pub(crate) trait Arithmetic<S: Simd>: Copy {
 /// Runs a kernel with the current level's instructions.
 pub(crate) fn run<K: Compute>(precision: Precision, kernel: K) -> K::Output {
     match precision {
-        Precision::F32 => vector::run(With(Single, kernel)),
+        Precision::F32 | Precision::Tf32 => vector::run(With(Single, kernel)),
         Precision::Bf16 => {
             #[cfg(target_arch = "x86_64")]
             if vector::level() == vector::Level::Avx512
@@ -59,12 +76,9 @@ pub fn multiplies_bf16() -> bool {
     false
 }
 
-/// Words of a row: each value of its first half with one of its second. In 32 bits a copy.
+/// Words of a row: each value of its first half with one of its second. Of 16 bits: in 32 rows are read where they lie.
 #[inline(always)]
 pub(crate) fn join_row<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, row: &[f32], words: &mut [f32]) {
-    if A::STEP == 1 {
-        return words.copy_from_slice(row);
-    }
     let (low, high) = row.split_at(A::steps(row.len()));
     let ((lows, low), (highs, high)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));
     let (to, rest) = S::as_mut_simd_f32s(words);

@@ -105,10 +105,7 @@ impl Forward {
     /// Phases, a panel, weights of a panel's depth as words, and a tile that reaches beyond the outputs.
     fn room(&self) -> [usize; 4] {
         let (width, outputs) = (Tile::new().columns, self.e.o / self.e.groups);
-        let words = match self.precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => outputs * self.depth().div_ceil(2),
-        };
+        let words = outputs * self.precision.words_of_row(self.depth());
         [Phases::new(self.e).values(), width * self.depth() + SLACK, words, width * outputs]
     }
 }

@@ -101,10 +101,7 @@ impl Forward {
     }
     /// Words of a block of a task's weights.
     fn words(&self) -> usize {
-        match self.precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => OUTPUTS * block_depth(self.inputs).div_ceil(2),
-        }
+        OUTPUTS * self.precision.words_of_row(block_depth(self.inputs))
     }
 }
 
@@ -228,10 +225,7 @@ impl InputGrad {
     }
     /// Words of a block of a row of output gradients.
     fn words(&self) -> usize {
-        match self.precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => self.depth().div_ceil(2),
-        }
+        self.precision.words_of_row(self.depth())
     }
 }
 
@@ -379,10 +373,7 @@ impl WeightGrad {
     }
     /// Words of a block of an output's gradients.
     fn words(&self) -> usize {
-        match self.precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => self.depth().div_ceil(2),
-        }
+        self.precision.words_of_row(self.depth())
     }
 }
 

@@ -14,8 +14,8 @@ use super::{
     cache::Cache,
     error::{CudaError, Failure, LEAST_DRIVER},
     library::{Context, Driver, Module, Nvrtc},
-    precision::Precision,
 };
+use crate::Precision;
 
 /// Where the libraries are looked for: names that the system's loader resolves, or paths, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

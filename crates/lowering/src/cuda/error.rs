@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::precision::Precision;
+use crate::Precision;
 
 /// Oldest driver that is used, as (major, minor) of the CUDA version that it serves.
 pub const LEAST_DRIVER: (i32, i32) = (12, 0);

@@ -30,12 +30,12 @@ use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 pub use device::{Device, Finding, Libraries, compile_only};
 pub use error::{CudaError, Failure, LEAST_DRIVER};
 pub use feed::{Feed, StepResult, feed_source};
-pub use precision::Precision;
 pub use program::{MemoryPlan, Program, Session};
 pub use samples::{Images, SAMPLE_WORDS};
 
 use self::source::{Epilogue, Plan, View};
 use crate::{
+    Precision,
     fusion::{Group, groups},
     schedule::schedule,
 };

@@ -7,11 +7,10 @@ use graph::{
 
 use super::{
     matrix::Product,
-    precision::Precision,
     source::{Call, Epilogue, Plan, THREADS, View},
     tensor,
 };
-use crate::schedule::Item;
+use crate::{Precision, schedule::Item};
 
 /// Values of a channel that one block sums.
 const CHANNEL_RANGE: usize = 8192;

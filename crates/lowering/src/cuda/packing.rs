@@ -1,9 +1,7 @@
 //! Copies of operands in reduced precision, in the order of `kernels/packing.cu`.
 
-use super::{
-    precision::Precision,
-    source::{Call, Plan, THREADS, View},
-};
+use super::source::{Call, Plan, THREADS, View};
+use crate::Precision;
 
 /// Positions and channels of a tile, as `kernels/packing.cu` has them.
 const TILE: usize = 64;

@@ -1,19 +1,6 @@
-//! In what precision the products of matrices are taken.
+//! In what precision a device takes the products of matrices.
 
-use std::fmt;
-
-/// What the operands of convolutions and linear layers are rounded to, forward and backward, before they are multiplied. Sums, parameters,
-/// activations and every other operator stay 32-bit floats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// Not at all.
-    #[default]
-    F32,
-    /// 10 bits of mantissa (TensorFloat-32), on tensor cores.
-    Tf32,
-    /// 7 bits of mantissa (bfloat16), on tensor cores.
-    Bf16,
-}
+use crate::Precision;
 
 impl Precision {
     /// All of them, the finest first.
@@ -39,15 +26,5 @@ impl Precision {
             Self::F32 | Self::Tf32 => 4,
             Self::Bf16 => 2,
         }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        })
     }
 }

@@ -7,7 +7,8 @@ use graph::{
     operators::{Activation, Dropout},
 };
 
-use super::{packing::Packing, precision::Precision};
+use super::packing::Packing;
+use crate::Precision;
 use crate::{
     fusion::primary,
     memory::{Place, Slot},

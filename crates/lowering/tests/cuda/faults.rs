@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cuda::{CudaCompiler, CudaError, Device, Libraries, Precision, Session, program};
+use lowering::{
+    Precision,
+    cuda::{CudaCompiler, CudaError, Device, Libraries, Session, program},
+};
 use luminal::prelude::Graph;
 use plan::{Model, Optimizer, Train};
 

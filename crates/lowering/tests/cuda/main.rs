@@ -17,7 +17,10 @@ mod training;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use graph::{Autograd, State};
-use lowering::cuda::{CudaCompiler, Device, Libraries, Precision, Session, program};
+use lowering::{
+    Precision,
+    cuda::{CudaCompiler, Device, Libraries, Session, program},
+};
 use luminal::prelude::Graph;
 use support::machine::Machine;
 

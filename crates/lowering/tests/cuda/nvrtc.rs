@@ -1,7 +1,10 @@
 //! Every kernel through NVIDIA's compiler, for three generations of GPUs, where NVRTC is there: no GPU is needed.
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cuda::{Libraries, Precision, compile_only, feed_source, source};
+use lowering::{
+    Precision,
+    cuda::{Libraries, compile_only, feed_source, source},
+};
 use luminal::prelude::Graph;
 use plan::{Architecture, Model, Normalization, Optimizer, Train};
 

@@ -1,7 +1,7 @@
 //! Products in reduced precision on tensor cores, whose instructions the emulator has as warps of 32 lanes in lockstep.
 
 use graph::operators::Convolution;
-use lowering::cuda::{Device, Precision};
+use lowering::{Precision, cuda::Device};
 
 use crate::{
     Gpu, device, emulator, on_hardware, parity,

@@ -1,7 +1,10 @@
 //! Whole networks over many steps: against PyTorch's traces, against the reference, and against themselves.
 
 use graph::{Network, State, step::Variables};
-use lowering::cuda::{Device, Precision, program};
+use lowering::{
+    Precision,
+    cuda::{Device, program},
+};
 use plan::{Architecture, Model, Normalization, Optimizer, Stem, Train};
 
 use crate::{

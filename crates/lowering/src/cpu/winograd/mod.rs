@@ -65,9 +65,9 @@ impl Correlation {
     }
     /// Words of a sum over channels: one each, or with 16-bit operands one for two, a register of channels with the next one.
     fn words(&self, channels: usize) -> usize {
-        match self.precision {
-            Precision::F32 => channels,
-            Precision::Bf16 => channels.next_multiple_of(Tile::new().columns) / 2,
+        match self.precision.step() {
+            1 => channels,
+            step => channels.next_multiple_of(Tile::new().columns) / step,
         }
     }
     /// Values of a tile along one side.
