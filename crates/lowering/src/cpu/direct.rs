@@ -314,35 +314,12 @@ impl Compute for WeightGradTask<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        if A::STEP == 1 {
-            with_tile!(simd: S, arithmetic: A, weight_grad_singles(self));
-        } else {
-            with_tile!(simd: S, arithmetic: A, weight_grad_pairs(self));
-        }
+        with_tile!(simd: S, arithmetic: A, weight_grad_tiles(self));
     }
 }
 
 #[inline(always)]
-fn weight_grad_singles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
-    simd: S,
-    arithmetic: A,
-    t: WeightGradTask,
-) {
-    weight_grad_tiles::<S, A, M, N, 1>(simd, arithmetic, t);
-}
-
-#[inline(always)]
-fn weight_grad_pairs<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
-    simd: S,
-    arithmetic: A,
-    t: WeightGradTask,
-) {
-    weight_grad_tiles::<S, A, M, N, 2>(simd, arithmetic, t);
-}
-
-/// STEP is that of the arithmetic.
-#[inline(always)]
-fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize, const STEP: usize>(
+fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
     arithmetic: A,
     t: WeightGradTask,
@@ -364,10 +341,10 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize, 
         let mut starts = phases.taps(t.group);
         for tap in (0..e.window()).step_by(M) {
             // Beyond the last tap any will do: those sums are not used.
-            let mut rows: [&[[f32; STEP]]; M] = [&[]; M];
+            let mut rows: [&[f32]; M] = [&[]; M];
             for row in &mut rows {
                 let start = starts.next().unwrap_or(0);
-                *row = t.phases[start + oy * phases.line()..][..STEP * steps].as_chunks().0;
+                *row = &t.phases[start + oy * phases.line()..][..A::STEP * steps];
             }
             for (p, panel) in t.panels.chunks_exact(e.ow * width).enumerate() {
                 let right = S::as_simd_f32s(&panel[..steps * width]).0.as_chunks::<N>().0;
@@ -375,11 +352,11 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize, 
                 // As long as the panel, which the compiler does not know.
                 let mut rows = rows;
                 for row in &mut rows {
-                    *row = &row[..right.len()];
+                    *row = &row[..A::STEP * right.len()];
                 }
                 for (k, right) in right.iter().enumerate() {
                     for i in 0..M {
-                        let value = simd.splat_f32s(rows[i][k][0]);
+                        let value = simd.splat_f32s(rows[i][A::STEP * k]);
                         for n in 0..N {
                             sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
                         }
