@@ -8,7 +8,7 @@ use super::{
     Plan,
     arithmetic::{self, Arithmetic, Compute, join_halves, join_row},
     fusion::Epilogue,
-    matrix::{Matrix, Target, Tile, block_depth, pack_panel, row_tiles, with_tile},
+    matrix::{Ahead, Matrix, Target, Tile, block_depth, pack_panel, row_tiles_ahead, with_tile},
     memory::{Memory, Slot},
     movement::chunk,
     program::{Kernel, Work},
@@ -173,6 +173,13 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
     for start in (0..t.inputs).step_by(block) {
         let depth = block.min(t.inputs - start);
         let steps = A::steps(depth);
+        let next = start + depth;
+        let calls = panels * t.rows.div_ceil(M);
+        let following = [t.w.get(next..).unwrap_or(&[])];
+        let mut ahead = match t.inputs.saturating_sub(next) {
+            0 => Ahead::NOTHING,
+            left => Ahead::rows(&following, left.min(block), t.inputs, calls * steps),
+        };
         let left = if A::STEP == 1 {
             (&t.w[start..], t.inputs)
         } else {
@@ -184,7 +191,7 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
         for (p, panel) in t.panels.chunks_exact(t.panels.len() / panels).enumerate() {
             let panel = &panel[done * width..][..steps * width];
             let to = Target { values: &mut t.sums[p * width..], stride: t.stride, accumulate: start > 0 };
-            row_tiles::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, to);
+            row_tiles_ahead::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, &mut ahead, to);
         }
         done += steps;
     }
@@ -251,6 +258,11 @@ impl Kernel for InputGrad {
         let w = Matrix::rows(memory.read(self.w), self.inputs);
         for start in (0..self.outputs).step_by(self.depth()) {
             let depth = start..(start + self.depth()).min(self.outputs);
+            let next = depth.end..(depth.end + self.depth()).min(self.outputs);
+            let ahead = match next.is_empty() {
+                true => &[][..],
+                false => &w.values[next.start * self.inputs + inputs.start..next.end * self.inputs],
+            };
             let columns = Columns {
                 left: (&dy.0[start..], dy.1),
                 words: &mut *words,
@@ -261,6 +273,7 @@ impl Kernel for InputGrad {
                 panels: &mut *panels,
                 sums: &mut *sums,
                 accumulate: start > 0,
+                ahead: &[ahead],
             };
             arithmetic::run(self.precision, columns);
         }
@@ -285,6 +298,8 @@ struct Columns<'a> {
     panels: &'a mut [f32],
     sums: &'a mut [f32],
     accumulate: bool,
+    /// Matrices from the places on that are wanted next: rows as long and as far apart as those of `right`.
+    ahead: &'a [&'a [f32]],
 }
 
 impl Compute for Columns<'_> {
@@ -334,9 +349,12 @@ fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd:
         }
         (&*t.words, steps)
     };
-    for (p, panel) in t.panels.chunks(steps * width).enumerate().take(t.columns.len().div_ceil(width)) {
+    let panels = t.columns.len().div_ceil(width);
+    let calls = panels * t.rows.div_ceil(M);
+    let mut ahead = Ahead::rows(t.ahead, t.columns.len(), t.right.row_stride, calls * steps);
+    for (p, panel) in t.panels.chunks(steps * width).enumerate().take(panels) {
         let to = Target { values: &mut t.sums[p * width..], stride: INPUTS, accumulate: t.accumulate };
-        row_tiles::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, to);
+        row_tiles_ahead::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, &mut ahead, to);
     }
 }
 
@@ -407,6 +425,15 @@ impl Kernel for WeightGrad {
         let x = Matrix::rows(memory.read(self.x), self.inputs);
         for part in 0..self.inputs.div_ceil(INPUTS) {
             let inputs = chunk(part, INPUTS, self.inputs);
+            // What the update will touch.
+            let mut states: [&[f32]; update::STATES] = [&[]; update::STATES];
+            let mut count = 0;
+            if let Use::Update(rule, slots) = &self.then {
+                for slot in update::states(*rule, slots) {
+                    let rows = outputs.start * self.inputs + inputs.start..outputs.end * self.inputs;
+                    (states[count], count) = (memory.write(slot, rows), count + 1);
+                }
+            }
             for start in (0..self.rows).step_by(self.depth()) {
                 let columns = Columns {
                     left: (&left[start..], self.rows),
@@ -418,6 +445,7 @@ impl Kernel for WeightGrad {
                     panels: &mut *panels,
                     sums: &mut *sums,
                     accumulate: start > 0,
+                    ahead: if start == 0 { &states[..count] } else { &[] },
                 };
                 arithmetic::run(self.precision, columns);
             }

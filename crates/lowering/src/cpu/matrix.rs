@@ -65,6 +65,55 @@ pub(crate) struct Target<'a> {
     pub(crate) accumulate: bool,
 }
 
+/// Cache lines of some rows of matrices, which are asked for while something else is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    /// Of one matrix, from the first value that is wanted on; then those of others.
+    values: &'a [f32],
+    others: &'a [&'a [f32]],
+    /// Values of a row that are wanted, and from one row to the next.
+    row: usize,
+    stride: usize,
+    /// Lines to ask for at each step of a product.
+    rate: usize,
+    /// The next one, and where its row ends.
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(crate) const NOTHING: Self = Self { values: &[], others: &[], row: 0, stride: 0, rate: 0, at: 0, end: 0 };
+
+    /// `row` values of each of the rows `stride` apart, within so many steps of the products at hand.
+    pub(crate) fn rows(matrices: &'a [&'a [f32]], row: usize, stride: usize, steps: usize) -> Self {
+        let Some((&values, others)) = matrices.split_first() else { return Self::NOTHING };
+        let lines = matrices.len() * values.len().div_ceil(stride) * row.div_ceil(LINE);
+        Self { values, others, row, stride, rate: lines.div_ceil(steps.max(1)), at: 0, end: row }
+    }
+
+    /// Values that lie one after the other, a line each step.
+    pub(crate) fn line(values: &'a [f32]) -> Self {
+        Self { values, row: values.len(), stride: values.len(), rate: 1, end: values.len(), ..Self::NOTHING }
+    }
+
+    /// Asks for what is due at one step.
+    #[inline(always)]
+    fn step(&mut self) {
+        for _ in 0..self.rate {
+            vector::prefetch(self.values, self.at);
+            self.at += LINE;
+            if self.at >= self.end {
+                self.end += self.stride;
+                self.at = self.end - self.row;
+                if self.at >= self.values.len() {
+                    let (values, others) = self.others.split_first().map_or((&[][..], self.others), |(v, o)| (*v, o));
+                    *self = Self { values, others, at: 0, end: self.row, ..*self };
+                }
+            }
+        }
+    }
+}
+
 /// `rows` rows of `left`, each as long as the panel `right` [steps of the depth, N registers] and `stride` apart, times that panel.
 #[inline(always)]
 pub(crate) fn row_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
@@ -75,10 +124,10 @@ pub(crate) fn row_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usiz
     right: &[f32],
     to: Target,
 ) {
-    row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (left, stride), rows, right, &[], to);
+    row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (left, stride), rows, right, &mut { Ahead::NOTHING }, to);
 }
 
-/// [`row_tiles`] that brings what the next call will take as its panel, `ahead`, into the cache meanwhile.
+/// [`row_tiles`] that asks for what comes next meanwhile.
 #[inline(always)]
 pub(crate) fn row_tiles_ahead<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
@@ -86,36 +135,33 @@ pub(crate) fn row_tiles_ahead<S: Simd, A: Arithmetic<S>, const M: usize, const N
     (left, stride): (&[f32], usize),
     rows: usize,
     right: &[f32],
-    mut ahead: &[f32],
+    ahead: &mut Ahead,
     to: Target,
 ) {
-    let lines = right.len() / (N * S::F32_LANES) * LINE;
     let mut row = 0;
     while row < rows {
         let left = &left[row * stride..];
-        let now = ahead.split_off(..lines.min(ahead.len())).unwrap_or(&[]);
         let to = Target { values: &mut to.values[row * to.stride..], ..to };
         row += match rows - row {
-            n if n >= M => arithmetic.vectorize(simd, RegisterTile::<M, N> { left, stride, right, ahead: now, to }),
-            n if n >= 6 => arithmetic.vectorize(simd, RegisterTile::<6, N> { left, stride, right, ahead: now, to }),
-            n if n >= 4 => arithmetic.vectorize(simd, RegisterTile::<4, N> { left, stride, right, ahead: now, to }),
-            n if n >= 2 => arithmetic.vectorize(simd, RegisterTile::<2, N> { left, stride, right, ahead: now, to }),
-            _ => arithmetic.vectorize(simd, RegisterTile::<1, N> { left, stride, right, ahead: now, to }),
+            n if n >= M => arithmetic.vectorize(simd, RegisterTile::<M, N> { left, stride, right, ahead, to }),
+            n if n >= 6 => arithmetic.vectorize(simd, RegisterTile::<6, N> { left, stride, right, ahead, to }),
+            n if n >= 4 => arithmetic.vectorize(simd, RegisterTile::<4, N> { left, stride, right, ahead, to }),
+            n if n >= 2 => arithmetic.vectorize(simd, RegisterTile::<2, N> { left, stride, right, ahead, to }),
+            _ => arithmetic.vectorize(simd, RegisterTile::<1, N> { left, stride, right, ahead, to }),
         };
     }
 }
 
 /// One register tile: a function of its own, so that the compiler keeps its sums in registers wherever it is called from.
-struct RegisterTile<'a, const M: usize, const N: usize> {
+struct RegisterTile<'a, 'b, const M: usize, const N: usize> {
     left: &'a [f32],
     stride: usize,
     right: &'a [f32],
-    /// At most a cache line for each step of the depth.
-    ahead: &'a [f32],
+    ahead: &'a mut Ahead<'b>,
     to: Target<'a>,
 }
 
-impl<const M: usize, const N: usize> Compute for RegisterTile<'_, M, N> {
+impl<const M: usize, const N: usize> Compute for RegisterTile<'_, '_, M, N> {
     type Output = usize;
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) -> usize {
@@ -131,9 +177,11 @@ fn tile<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     arithmetic: A,
     (left, stride): (&[f32], usize),
     right: &[[S::f32s; N]],
-    ahead: &[f32],
+    ahead: &mut Ahead,
     to: Target,
 ) -> usize {
+    // A copy, which the compiler keeps in registers.
+    let mut next = *ahead;
     let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
     if S::F32_LANES == 16 {
         // One step at a time: of four, the compiler loads all values first and spills them.
@@ -142,7 +190,7 @@ fn tile<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
             rows[i] = &left[i * stride..][..right.len()];
         }
         for (k, right) in right.iter().enumerate() {
-            vector::prefetch(ahead, k * LINE);
+            next.step();
             for i in 0..M {
                 let value = simd.splat_f32s(rows[i][k]);
                 for n in 0..N {
@@ -162,7 +210,7 @@ fn tile<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
         }
         for (k, right) in fours.iter().enumerate() {
             for j in 0..4 {
-                vector::prefetch(ahead, (4 * k + j) * LINE);
+                next.step();
                 for i in 0..M {
                     let value = simd.splat_f32s(rows[i][k][j]);
                     for n in 0..N {
@@ -180,6 +228,7 @@ fn tile<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
             }
         }
     }
+    *ahead = next;
     for (i, sums) in sums.iter().enumerate() {
         let row = S::as_mut_simd_f32s(&mut to.values[i * to.stride..][..N * S::F32_LANES]).0;
         for (to_value, &sum) in row.iter_mut().zip(sums) {

@@ -35,6 +35,14 @@ impl Kernel for Update {
     }
 }
 
+/// Most values that a step keeps of each parameter: itself, two moments and an average.
+pub(super) const STATES: usize = 4;
+
+/// What [`apply`] reads and writes.
+pub(super) fn states(rule: Rule, x: &[Slot]) -> impl Iterator<Item = Slot> + '_ {
+    std::iter::once(x[0]).chain(x[3..3 + rule.moments()].iter().copied())
+}
+
 /// One step on a range of a parameter whose gradient there is `g`. x = [parameter, gradient (not read), hyper, moments…,
 /// clip factor].
 pub(super) fn apply(rule: Rule, x: &[Slot], memory: &Memory, range: std::ops::Range<usize>, g: &[f32]) {

@@ -9,7 +9,7 @@ use super::{
         Plan,
         arithmetic::{self, Arithmetic, Compute},
         fusion::Epilogue,
-        matrix::{Target, Tile, row_tiles_ahead, with_tile},
+        matrix::{Ahead, Target, Tile, row_tiles_ahead, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
@@ -357,7 +357,16 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
                 let right;
                 (right, weights) = weights.split_at(depth.min(words - start) * width);
                 let to = Target { values: &mut results[panel * width..], stride: to, accumulate: start > 0 };
-                row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, weights, to);
+                let mut ahead = Ahead::line(weights);
+                row_tiles_ahead::<S, A, M, N>(
+                    simd,
+                    arithmetic,
+                    (&left[start..], from),
+                    tiles,
+                    right,
+                    &mut ahead,
+                    to,
+                );
             }
         }
     }
