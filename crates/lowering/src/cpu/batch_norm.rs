@@ -1,4 +1,4 @@
-//! Batch normalization, one channel a task.
+//! Batch normalization, one channel a task. These kernels join each other, so they read no more than their channel of anything.
 
 use graph::operators::batch_norm::EPSILON;
 
@@ -27,10 +27,19 @@ impl Extents {
             .map(move |n| (n * self.channels + channel) * self.plane)
             .map(move |start| start..start + self.plane)
     }
+    /// Mean and variance of a channel.
+    fn statistics(self, memory: &Memory, slot: Slot, channel: usize) -> [f32; 2] {
+        [channel, self.channels + channel].map(|at| value(memory, slot, at))
+    }
     /// Values per channel.
     fn count(self) -> f64 {
         (self.images * self.plane) as f64
     }
+}
+
+/// One value of a slot.
+fn value(memory: &Memory, slot: Slot, at: usize) -> f32 {
+    memory.part(slot, at..at + 1)[0]
 }
 
 /// 1 / √(variance + ε).
@@ -52,9 +61,9 @@ impl Kernel for Statistics {
         self.e.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let x = memory.read(self.x);
-        let mean = self.e.planes(task).map(|range| f64::from(simd::sum(&x[range]))).sum::<f64>() / self.e.count();
-        let squares = self.e.planes(task).map(|range| f64::from(simd::squares(&x[range], mean as f32))).sum::<f64>();
+        let planes = || self.e.planes(task).map(|range| memory.part(self.x, range));
+        let mean = planes().map(|x| f64::from(simd::sum(x))).sum::<f64>() / self.e.count();
+        let squares = planes().map(|x| f64::from(simd::squares(x, mean as f32))).sum::<f64>();
         // The mean was rounded to f32 on its way into the squares; this takes that back.
         let rounding = mean - f64::from(mean as f32);
         memory.write(self.y, task..task + 1)[0] = mean as f32;
@@ -64,7 +73,7 @@ impl Kernel for Statistics {
 }
 
 pub(super) fn statistics(plan: &mut Plan, shape: &[usize], x: Slot, y: Slot) {
-    plan.push(Statistics { e: Extents::new(shape), x, y }, &[x, y]);
+    plan.push_by_channel(Statistics { e: Extents::new(shape), x, y }, &[x, y]);
 }
 
 struct Normalize {
@@ -85,12 +94,12 @@ impl Kernel for Normalize {
         self.e.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let (x, statistics) = (memory.read(self.x), memory.read(self.statistics));
-        let scale = (f64::from(memory.read(self.gamma)[task]) * inverse(statistics[self.e.channels + task])) as f32;
-        let (mean, shift) = (statistics[task], memory.read(self.beta)[task]);
+        let [mean, variance] = self.e.statistics(memory, self.statistics, task);
+        let scale = (f64::from(value(memory, self.gamma, task)) * inverse(variance)) as f32;
+        let shift = value(memory, self.beta, task);
         for range in self.e.planes(task) {
             let y = memory.write(self.y, range.clone());
-            simd::affine(&x[range.clone()], mean, scale, shift, y);
+            simd::affine(memory.part(self.x, range.clone()), mean, scale, shift, y);
             self.epilogue.apply(memory, y, range.start);
         }
     }
@@ -100,7 +109,7 @@ impl Kernel for Normalize {
 pub(super) fn normalize(plan: &mut Plan, shape: &[usize], x: &[Slot], y: Slot, epilogue: Epilogue) {
     let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
     let e = Extents::new(shape);
-    plan.push(Normalize { e, x: x[0], statistics: x[1], gamma: x[2], beta: x[3], y, epilogue }, &touches);
+    plan.push_by_channel(Normalize { e, x: x[0], statistics: x[1], gamma: x[2], beta: x[3], y, epilogue }, &touches);
 }
 
 struct ParameterGrad {
@@ -119,15 +128,16 @@ impl Kernel for ParameterGrad {
         self.e.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let (x, dy, statistics) = (memory.read(self.x), memory.read(self.dy), memory.read(self.statistics));
+        let [mean, variance] = self.e.statistics(memory, self.statistics, task);
         let (mut gamma, mut beta) = (0.0, 0.0);
         for range in self.e.planes(task) {
-            let (products, sum) = simd::moments(&x[range.clone()], statistics[task], &dy[range]);
+            let (x, dy) = (memory.part(self.x, range.clone()), memory.part(self.dy, range));
+            let (products, sum) = simd::moments(x, mean, dy);
             gamma += f64::from(products);
             beta += f64::from(sum);
         }
         let second = self.e.channels + task;
-        memory.write(self.y, task..task + 1)[0] = (gamma * inverse(statistics[second])) as f32;
+        memory.write(self.y, task..task + 1)[0] = (gamma * inverse(variance)) as f32;
         memory.write(self.y, second..second + 1)[0] = beta as f32;
     }
 }
@@ -135,7 +145,7 @@ impl Kernel for ParameterGrad {
 /// x = [x, statistics, dy].
 pub(super) fn parameter_grad(plan: &mut Plan, shape: &[usize], x: &[Slot], y: Slot) {
     let e = Extents::new(shape);
-    plan.push(ParameterGrad { e, x: x[0], statistics: x[1], dy: x[2], y }, &[x[0], x[1], x[2], y]);
+    plan.push_by_channel(ParameterGrad { e, x: x[0], statistics: x[1], dy: x[2], y }, &[x[0], x[1], x[2], y]);
 }
 
 struct InputGrad {
@@ -157,15 +167,16 @@ impl Kernel for InputGrad {
         self.e.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let (x, dy, statistics) = (memory.read(self.x), memory.read(self.dy), memory.read(self.statistics));
-        let parameters = memory.read(self.parameters);
-        let inverse = inverse(statistics[self.e.channels + task]);
-        let scale = (f64::from(memory.read(self.gamma)[task]) * inverse) as f32;
-        let a = (f64::from(parameters[self.e.channels + task]) / self.e.count()) as f32;
-        let b = (f64::from(parameters[task]) * inverse / self.e.count()) as f32;
+        let [mean, variance] = self.e.statistics(memory, self.statistics, task);
+        let inverse = inverse(variance);
+        let scale = (f64::from(value(memory, self.gamma, task)) * inverse) as f32;
+        let [gamma, beta] = [task, self.e.channels + task].map(|at| f64::from(value(memory, self.parameters, at)));
+        let a = (beta / self.e.count()) as f32;
+        let b = (gamma * inverse / self.e.count()) as f32;
         for range in self.e.planes(task) {
             let dx = memory.write(self.dx, range.clone());
-            simd::normalize_grad(&x[range.clone()], statistics[task], &dy[range.clone()], scale, a, b, dx);
+            let (x, dy) = (memory.part(self.x, range.clone()), memory.part(self.dy, range.clone()));
+            simd::normalize_grad(x, mean, dy, scale, a, b, dx);
             self.epilogue.apply(memory, dx, range.start);
         }
     }
@@ -176,12 +187,13 @@ pub(super) fn input_grad(plan: &mut Plan, shape: &[usize], x: &[Slot], dx: Slot,
     let touches: Vec<Slot> = x.iter().copied().chain([dx]).chain(epilogue.slots()).collect();
     let e = Extents::new(shape);
     let kernel = InputGrad { e, x: x[0], statistics: x[1], gamma: x[2], parameters: x[3], dy: x[4], dx, epilogue };
-    plan.push(kernel, &touches);
+    plan.push_by_channel(kernel, &touches);
 }
 
 struct UpdateRunning {
     momentum: f32,
     count: usize,
+    channels: usize,
     mean: Slot,
     variance: Slot,
     statistics: Slot,
@@ -192,22 +204,21 @@ impl Kernel for UpdateRunning {
         "running statistics"
     }
     fn tasks(&self) -> usize {
-        1
+        self.channels
     }
-    fn run(&self, _: usize, memory: &Memory, _: &mut [f32]) {
-        let statistics = memory.read(self.statistics);
-        let channels = statistics.len() / 2;
-        let (mean, variance) = (memory.write(self.mean, 0..channels), memory.write(self.variance, 0..channels));
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let unbiased = (self.count as f64 / (self.count.max(2) - 1) as f64) as f32;
-        let blend = |old: &mut f32, new: f32| *old = (1.0 - self.momentum) * *old + self.momentum * new;
-        for c in 0..channels {
-            blend(&mut mean[c], statistics[c]);
-            blend(&mut variance[c], statistics[channels + c] * unbiased);
-        }
+        let blend = |running: Slot, new: f32| {
+            let old = &mut memory.write(running, task..task + 1)[0];
+            *old = (1.0 - self.momentum) * *old + self.momentum * new;
+        };
+        blend(self.mean, value(memory, self.statistics, task));
+        blend(self.variance, value(memory, self.statistics, self.channels + task) * unbiased);
     }
 }
 
-/// x = [mean, variance, statistics].
-pub(super) fn update_running(plan: &mut Plan, momentum: f32, count: usize, x: &[Slot]) {
-    plan.push(UpdateRunning { momentum, count, mean: x[0], variance: x[1], statistics: x[2] }, x);
+/// x = [mean, variance, statistics], of so many channels.
+pub(super) fn update_running(plan: &mut Plan, momentum: f32, count: usize, channels: usize, x: &[Slot]) {
+    let kernel = UpdateRunning { momentum, count, channels, mean: x[0], variance: x[1], statistics: x[2] };
+    plan.push_by_channel(kernel, x);
 }

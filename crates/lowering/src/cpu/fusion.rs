@@ -95,14 +95,14 @@ impl Epilogue {
             match *operation {
                 Elementwise::Activation(kind) => simd::activation(kind, out),
                 Elementwise::ActivationGrad(kind, y) => {
-                    simd::activation_grad(kind, &memory.read(y)[offset..offset + out.len()], out);
+                    simd::activation_grad(kind, memory.part(y, offset..offset + out.len()), out);
                 }
                 Elementwise::Dropout(dropout, key) => {
                     let key = memory.read(key);
                     let words = dropout.words(std::array::from_fn(|i| f64::from(key[i])));
                     simd::dropout(words, dropout.threshold(), dropout.scale() as f32, offset as u32, out);
                 }
-                Elementwise::Add(other) => simd::add(out, &memory.read(other)[offset..offset + out.len()]),
+                Elementwise::Add(other) => simd::add(out, memory.part(other, offset..offset + out.len())),
             }
         }
     }

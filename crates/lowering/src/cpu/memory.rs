@@ -46,6 +46,16 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(pointer, length) }
     }
 
+    /// A range of a slot that no other task of the running step writes to.
+    #[expect(unsafe_code, reason = "the plan proves what the borrow checker cannot see")]
+    pub(crate) fn part(&self, slot: Slot, range: Range<usize>) -> &[f32] {
+        let (pointer, length) = self.places[slot.0];
+        assert!(range.start <= range.end && range.end <= length, "{range:?} of {length}");
+        // SAFETY: within a live buffer by the assertion above; tasks that write to others of its ranges at the same time do not touch this one,
+        // and a task writes to none that it is reading.
+        unsafe { std::slice::from_raw_parts(pointer.add(range.start), range.len()) }
+    }
+
     /// A range of a slot that the calling task alone touches.
     #[expect(
         unsafe_code,

@@ -8,6 +8,7 @@
 mod activation;
 mod arithmetic;
 mod batch_norm;
+mod channels;
 mod convolution;
 mod cross_entropy;
 mod direct;
@@ -39,6 +40,7 @@ pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};
 
 use self::{
+    channels::Step,
     fusion::{Epilogue, Group},
     memory::{Place, Slot},
     program::Kernel,
@@ -96,7 +98,7 @@ pub fn program(graph: &Graph) -> &Program {
 #[derive(Default)]
 pub(crate) struct Plan {
     precision: Precision,
-    kernels: Vec<Box<dyn Kernel>>,
+    steps: Vec<Step>,
     places: Vec<Place>,
 }
 
@@ -109,14 +111,18 @@ impl Plan {
 
     /// Appends a kernel that touches these slots.
     fn push(&mut self, kernel: impl Kernel + 'static, touches: &[Slot]) {
-        let step = self.kernels.len();
-        for slot in touches {
+        self.steps.push(Step::Alone(Box::new(kernel)));
+        self.touch(self.steps.len() - 1, touches);
+    }
+
+    /// Notes that a step touches these slots.
+    fn touch(&mut self, step: usize, slots: &[Slot]) {
+        for slot in slots {
             if let Place::Arena { first, last, .. } = &mut self.places[slot.0] {
                 *first = step.min(*first);
                 *last = step.max(*last);
             }
         }
-        self.kernels.push(Box::new(kernel));
     }
 }
 
@@ -197,7 +203,9 @@ fn kernel(plan: &mut Plan, item: &Item, x: &[Slot], output: Option<Slot>, epilog
         Operator::BatchNormalize => batch_norm::normalize(plan, &shapes[0], x, y(), epilogue),
         Operator::BatchNormalizeParameterGrad => batch_norm::parameter_grad(plan, &shapes[0], x, y()),
         Operator::BatchNormalizeInputGrad => batch_norm::input_grad(plan, &shapes[0], x, y(), epilogue),
-        Operator::UpdateRunning(momentum, count) => batch_norm::update_running(plan, *momentum, *count, x),
+        Operator::UpdateRunning(momentum, count) => {
+            batch_norm::update_running(plan, *momentum, *count, shapes[0][0], x);
+        }
         Operator::LocalResponse(a) => local_response::forward(plan, *a, &shapes[0], x[0], y(), epilogue),
         Operator::LocalResponseGrad(a) => local_response::grad(plan, *a, &shapes[0], x, y(), epilogue),
         Operator::CrossEntropy => cross_entropy::forward(plan, &shapes[0], x, y()),

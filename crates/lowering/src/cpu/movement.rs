@@ -87,8 +87,8 @@ impl Kernel for PlaneSum {
         self.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let x = memory.read(self.x);
-        let planes = (0..self.images).map(|n| &x[(n * self.channels + task) * self.plane..][..self.plane]);
+        let starts = (0..self.images).map(|n| (n * self.channels + task) * self.plane);
+        let planes = starts.map(|start| memory.part(self.x, start..start + self.plane));
         memory.write(self.y, task..task + 1)[0] = planes.map(|plane| f64::from(simd::sum(plane))).sum::<f64>() as f32;
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn channel_sum(plan: &mut Plan, x: Slot, shape: &[usize], y: Slot) {
     if plane == 1 {
         plan.push(ColumnSum { x, y, rows: shape[0], columns: shape[1] }, &[x, y]);
     } else {
-        plan.push(PlaneSum { x, y, images: shape[0], channels: shape[1], plane }, &[x, y]);
+        plan.push_by_channel(PlaneSum { x, y, images: shape[0], channels: shape[1], plane }, &[x, y]);
     }
 }
 

@@ -4,6 +4,10 @@ use std::{
     cell::RefCell,
     fmt,
     rc::Rc,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +19,7 @@ use luminal::{
 
 use super::{
     Plan,
+    channels::Step,
     memory::{Memory, Place, layout},
     team::Team,
 };
@@ -43,6 +48,33 @@ pub(crate) struct Part {
     pub(crate) share: f64,
     /// Of one step.
     pub(crate) work: Work,
+}
+
+/// Time that each part of a kernel takes on all threads, once somebody wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct PartTimes(OnceLock<Vec<AtomicU64>>);
+
+impl PartTimes {
+    /// Starts to measure so many parts.
+    pub(crate) fn start(&self, parts: usize) {
+        let times = self.0.get_or_init(|| (0..parts).map(|_| AtomicU64::new(0)).collect());
+        times.iter().for_each(|time| time.store(0, Relaxed));
+    }
+
+    /// Runs one part.
+    pub(crate) fn time(&self, part: usize, body: impl FnOnce()) {
+        let Some(times) = self.0.get() else { return body() };
+        let start = Instant::now();
+        body();
+        times[part].fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    /// Each part's share of the time since [`Self::start`], in [0, 1]; none if it was not called.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        let times: Vec<f64> = self.0.get().into_iter().flatten().map(|time| time.load(Relaxed) as f64).collect();
+        let total = times.iter().sum::<f64>().max(1.0);
+        times.iter().map(|time| time / total).collect()
+    }
 }
 
 /// One fused operation, split into tasks by the shapes alone.
@@ -136,7 +168,7 @@ pub struct StepTime {
 
 /// Kernels in a fixed order over planned memory: what a lowered graph consists of.
 pub struct Program {
-    kernels: Vec<Box<dyn Kernel>>,
+    steps: Vec<Step>,
     places: Vec<Place>,
     offsets: Vec<usize>,
     states: Vec<State>,
@@ -147,7 +179,7 @@ pub struct Program {
 
 impl Plan {
     pub(crate) fn memory_plan(&self, threads: usize) -> MemoryPlan {
-        let scratch = self.kernels.iter().map(|kernel| kernel.scratch()).max().unwrap_or(0).next_multiple_of(16);
+        let scratch = self.steps.iter().map(|step| step.kernel().scratch()).max().unwrap_or(0).next_multiple_of(16);
         let states = self.places.iter().map(|place| match place {
             Place::State(state) => state.elements(),
             Place::Arena { .. } => 0,
@@ -171,7 +203,7 @@ impl Plan {
         Program {
             states: states.collect(),
             offsets: layout(&self.places).0,
-            kernels: self.kernels,
+            steps: self.steps,
             places: self.places,
             plan,
             workspace: Rc::clone(workspace),
@@ -188,17 +220,17 @@ impl Program {
 
     /// Starts to time each kernel; [`Self::profile`] gives the sums.
     pub fn start_profile(&self) {
-        *self.profile.borrow_mut() = Some(vec![Duration::ZERO; self.kernels.len()]);
-        self.kernels.iter().for_each(|kernel| kernel.start_profile());
+        *self.profile.borrow_mut() = Some(vec![Duration::ZERO; self.steps.len()]);
+        self.steps.iter().for_each(|step| step.kernel().start_profile());
     }
 
     /// Time of each kernel, or of its parts, since [`Self::start_profile`], in order; empty if it was not called.
     pub fn profile(&self) -> Vec<StepTime> {
         let times = self.profile.borrow().clone().unwrap_or_default();
         let mut parts = Vec::new();
-        for (kernel, time) in self.kernels.iter().zip(times) {
+        for (step, time) in self.steps.iter().zip(times) {
             let part = |Part { name, share, work }| StepTime { kernel: name, time: time.mul_f64(share), work };
-            parts.extend(kernel.profile().into_iter().map(part));
+            parts.extend(step.kernel().profile().into_iter().map(part));
         }
         parts
     }
@@ -215,7 +247,8 @@ impl Program {
         let memory = unsafe { Memory::new(&self.places, &self.offsets, arena.as_mut_ptr(), &mut states) };
         let scratch: Vec<Scratch> = scratch.iter_mut().map(|s| Scratch(s.as_mut_ptr(), s.len())).collect();
         let mut profile = self.profile.borrow_mut();
-        for (step, kernel) in self.kernels.iter().enumerate() {
+        for (number, step) in self.steps.iter().enumerate() {
+            let kernel = step.kernel();
             let start = profile.is_some().then(Instant::now);
             team.run(kernel.tasks(), &|thread, task| {
                 // SAFETY: each thread of the team has its own buffer and runs one task at a time.
@@ -224,7 +257,7 @@ impl Program {
                 kernel.run(task, &memory, private);
             });
             if let (Some(times), Some(start)) = (profile.as_mut(), start) {
-                times[step] += start.elapsed();
+                times[number] += start.elapsed();
             }
         }
     }
@@ -238,7 +271,7 @@ unsafe impl Sync for Scratch {}
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kernels = self.kernels.iter().map(|kernel| kernel.name());
+        let kernels = self.steps.iter().map(|step| step.kernel().name());
         f.debug_struct("Program").field("kernels", &kernels.collect::<Vec<_>>()).field("memory", &self.plan).finish()
     }
 }

@@ -4,21 +4,14 @@
 //! vector a pixel. Values that only one chain needs live in memory of the thread that runs it, the others in the arena,
 //! block after block.
 
-use std::{
-    cell::OnceCell,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
-};
+use std::cell::OnceCell;
 
 use pulp::WithSimd;
 
 use super::super::{
     Plan,
     memory::{Memory, Place, Slot, layout},
-    program::{Kernel, Part, Work},
+    program::{Kernel, Part, PartTimes, Work},
     vector::{self, Level},
 };
 
@@ -181,7 +174,7 @@ impl Chains {
         });
         let private = private.max().unwrap_or(0);
         let multiply_adds = std::mem::take(&mut self.multiply_adds[chain]);
-        let times = OnceLock::new();
+        let times = PartTimes::default();
         let chain = Chain { level: self.level, blocks: self.blocks, private, homes, steps, multiply_adds, times };
         plan.push(chain, &touches);
     }
@@ -195,8 +188,7 @@ struct Chain {
     homes: Vec<Home>,
     steps: Vec<Box<dyn Step>>,
     multiply_adds: Vec<usize>,
-    /// Nanoseconds of each step on all threads, if they are measured.
-    times: OnceLock<Vec<AtomicU64>>,
+    times: PartTimes,
 }
 
 impl Kernel for Chain {
@@ -210,30 +202,20 @@ impl Kernel for Chain {
         self.private
     }
     fn start_profile(&self) {
-        let times = self.times.get_or_init(|| self.steps.iter().map(|_| AtomicU64::new(0)).collect());
-        times.iter().for_each(|time| time.store(0, Relaxed));
+        self.times.start(self.steps.len());
     }
     fn work(&self) -> Work {
         Work::plain(self.multiply_adds.iter().sum())
     }
     fn profile(&self) -> Vec<Part> {
-        let times: Vec<f64> = self.times.get().into_iter().flatten().map(|time| time.load(Relaxed) as f64).collect();
-        let total = times.iter().sum::<f64>().max(1.0);
-        let steps = self.steps.iter().zip(&self.multiply_adds).zip(times);
-        steps
-            .map(|((step, &work), time)| Part { name: step.name(), share: time / total, work: Work::plain(work) })
-            .collect()
+        let steps = self.steps.iter().zip(&self.multiply_adds).zip(self.times.shares());
+        steps.map(|((step, &work), share)| Part { name: step.name(), share, work: Work::plain(work) }).collect()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
-        let times = self.times.get();
         for (i, step) in self.steps.iter().enumerate() {
-            let start = times.is_some().then(Instant::now);
             let private = &mut scratch[..self.private];
             let mut room = Room { level: self.level, block: task, memory, private, homes: &self.homes };
-            step.run(&mut room);
-            if let (Some(times), Some(start)) = (times, start) {
-                times[i].fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
-            }
+            self.times.time(i, || step.run(&mut room));
         }
     }
 }

@@ -358,15 +358,7 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
                 (right, weights) = weights.split_at(depth.min(words - start) * width);
                 let to = Target { values: &mut results[panel * width..], stride: to, accumulate: start > 0 };
                 let mut ahead = Ahead::line(weights);
-                row_tiles_ahead::<S, A, M, N>(
-                    simd,
-                    arithmetic,
-                    (&left[start..], from),
-                    tiles,
-                    right,
-                    &mut ahead,
-                    to,
-                );
+                row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, &mut ahead, to);
             }
         }
     }
