@@ -4,6 +4,9 @@
 //! give the same bits.
 
 use graph::operators::{Activation, Dropout};
+use pulp::{Simd, WithSimd};
+
+use super::vector;
 
 /// Compiles a function body three times and picks the best that the processor runs.
 macro_rules! dispatch {
@@ -98,20 +101,38 @@ dispatch! {
     }
 }
 
-dispatch! {
-    /// (Σ dy·(x − mean), Σ dy), in sixteen lanes each.
-    fn moments(x: &[f32], mean: f32, dy: &[f32]) -> (f32, f32) {
+/// (Σ dy·(x − mean), Σ dy), in sixteen lanes each.
+pub(crate) fn moments(x: &[f32], mean: f32, dy: &[f32]) -> (f32, f32) {
+    vector::run(Moments { x, mean, dy })
+}
+
+/// By registers: of two sums side by side the compiler would make a single vector, with a shuffle for each value.
+struct Moments<'a> {
+    x: &'a [f32],
+    mean: f32,
+    dy: &'a [f32],
+}
+
+impl WithSimd for Moments<'_> {
+    type Output = (f32, f32);
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
         let (mut products, mut sums) = ([0.0; LANES], [0.0; LANES]);
-        let (xs, x_rest) = x.as_chunks::<LANES>();
-        let (dys, dy_rest) = dy.as_chunks::<LANES>();
+        let (xs, x_rest) = self.x.as_chunks::<LANES>();
+        let (dys, dy_rest) = self.dy.as_chunks::<LANES>();
+        let mean = simd.splat_f32s(self.mean);
+        let products_of = S::as_mut_simd_f32s(&mut products).0;
+        let sums_of = S::as_mut_simd_f32s(&mut sums).0;
         for (x, dy) in xs.iter().zip(dys) {
-            for i in 0..LANES {
-                products[i] += dy[i] * (x[i] - mean);
-                sums[i] += dy[i];
+            let (x, dy) = (S::as_simd_f32s(x).0, S::as_simd_f32s(dy).0);
+            for n in 0..LANES / S::F32_LANES {
+                let product = simd.mul_f32s(dy[n], simd.sub_f32s(x[n], mean));
+                products_of[n] = simd.add_f32s(products_of[n], product);
+                sums_of[n] = simd.add_f32s(sums_of[n], dy[n]);
             }
         }
         for (i, (x, dy)) in x_rest.iter().zip(dy_rest).enumerate() {
-            products[i] += dy * (x - mean);
+            products[i] += dy * (x - self.mean);
             sums[i] += dy;
         }
         (fold(products), fold(sums))
