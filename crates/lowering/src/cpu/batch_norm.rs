@@ -1,5 +1,7 @@
 //! Batch normalization, one channel a task. These kernels join each other, so they read no more than their channel of anything.
 
+use std::ops::Range;
+
 use graph::operators::batch_norm::EPSILON;
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     fusion::Epilogue,
     memory::{Memory, Slot},
     program::Kernel,
-    simd,
+    simd, vector,
 };
 
 #[derive(Clone, Copy)]
@@ -22,7 +24,7 @@ impl Extents {
         Self { images: shape[0], channels: shape[1], plane: shape[2..].iter().product() }
     }
     /// Values of a channel in each image.
-    fn planes(self, channel: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    fn planes(self, channel: usize) -> impl Iterator<Item = Range<usize>> {
         (0..self.images)
             .map(move |n| (n * self.channels + channel) * self.plane)
             .map(move |start| start..start + self.plane)
@@ -30,6 +32,13 @@ impl Extents {
     /// Mean and variance of a channel.
     fn statistics(self, memory: &Memory, slot: Slot, channel: usize) -> [f32; 2] {
         [channel, self.channels + channel].map(|at| value(memory, slot, at))
+    }
+    /// Asks for the plane of the next image, which may lie far from this one.
+    fn fetch_next(self, memory: &Memory, slot: Slot, plane: &Range<usize>) {
+        let start = plane.start + self.channels * self.plane;
+        if start < self.images * self.channels * self.plane {
+            vector::prefetch_all(memory.part(slot, start..start + self.plane));
+        }
     }
     /// Values per channel.
     fn count(self) -> f64 {
@@ -62,7 +71,11 @@ impl Kernel for Statistics {
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         let planes = || self.e.planes(task).map(|range| memory.part(self.x, range));
-        let mean = planes().map(|x| f64::from(simd::sum(x))).sum::<f64>() / self.e.count();
+        let sum = |range: Range<usize>| {
+            self.e.fetch_next(memory, self.x, &range);
+            f64::from(simd::sum(memory.part(self.x, range)))
+        };
+        let mean = self.e.planes(task).map(sum).sum::<f64>() / self.e.count();
         let squares = planes().map(|x| f64::from(simd::squares(x, mean as f32))).sum::<f64>();
         // The mean was rounded to f32 on its way into the squares; this takes that back.
         let rounding = mean - f64::from(mean as f32);

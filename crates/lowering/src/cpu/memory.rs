@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use graph::Buffer;
 
+use super::vector;
 pub(crate) use crate::memory::{Place, Slot, layout};
 
 /// Resolved places during one run. Kernels read whole slots and write the ranges that their task owns.
@@ -54,6 +55,15 @@ impl Memory {
         // SAFETY: within a live buffer by the assertion above; tasks that write to others of its ranges at the same time do not touch this one,
         // and a task writes to none that it is reading.
         unsafe { std::slice::from_raw_parts(pointer.add(range.start), range.len()) }
+    }
+
+    /// Asks for the cache line of a value that the calling task will write.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_write(&self, slot: Slot, at: usize) {
+        let (pointer, length) = self.places[slot.0];
+        if at < length {
+            vector::ask_to_write(pointer.wrapping_add(at));
+        }
     }
 
     /// A range of a slot that the calling task alone touches.

@@ -128,15 +128,38 @@ pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
 pub(crate) fn prefetch(values: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(value) = values.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: the instruction changes no memory and faults on no address; this one is of a value that is borrowed.
-        #[expect(unsafe_code, reason = "an instruction by its name")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast());
-        }
+        ask::<{ std::arch::x86_64::_MM_HINT_T1 }>(value);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, at);
+}
+
+/// Asks for the cache line of an address, whatever is there.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn ask<const HINT: i32>(address: *const f32) {
+    // SAFETY: the instruction changes no memory and faults on no address.
+    #[expect(unsafe_code, reason = "an instruction by its name")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<HINT>(address.cast());
+    }
+}
+
+/// Asks for the cache line of an address that will be written.
+#[inline(always)]
+pub(crate) fn ask_to_write(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    ask::<{ std::arch::x86_64::_MM_HINT_ET0 }>(address);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// [`prefetch`] for all of a slice.
+#[inline(always)]
+pub(crate) fn prefetch_all(values: &[f32]) {
+    for at in (0..values.len()).step_by(16) {
+        prefetch(values, at);
+    }
 }
 
 /// The smaller of a limit and x; NaN stays NaN.

@@ -123,6 +123,7 @@ fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
                 }
                 for column in 0..POINTS {
                     let at = from + (((row * POINTS + column) * panels + panel) * words + word) * width + first % width;
+                    t.memory.prefetch_to_write(y, at + 2 * width);
                     let to = t.memory.write(y, at..at + lanes);
                     S::as_mut_simd_f32s(to).0[0] = products[column];
                 }

@@ -23,6 +23,9 @@ pub(super) enum Destination<'a> {
     Shared(&'a Memory, Slot, usize),
 }
 
+/// So many tiles before a tile's products are written, their cache lines are asked for.
+const AHEAD: usize = 2;
+
 /// What a word of two 16-bit operands joins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pairs {
@@ -55,7 +58,11 @@ impl Values<'_> {
         let at = product * self.size + place;
         let to = match &mut self.destination {
             Destination::Private(values) => &mut values[at..at + S::F32_LANES],
-            Destination::Shared(memory, slot, from) => memory.write(*slot, *from + at..*from + at + S::F32_LANES),
+            Destination::Shared(memory, slot, from) => {
+                // There are more products than streams that the processor foresees: it would wait for each line that it begins to write.
+                memory.prefetch_to_write(*slot, *from + at + AHEAD * self.panel);
+                memory.write(*slot, *from + at..*from + at + S::F32_LANES)
+            }
         };
         S::as_mut_simd_f32s(to).0[0] = value;
     }
