@@ -1,7 +1,8 @@
 //! The CPU lowering: register tiles over packed panels, elementwise work fused into its neighbours, one planned arena.
 //!
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
-//! values live, `program` runs the kernels and `team` shares their tasks out to threads. `vector` chooses the instructions,
+//! values live, `program` runs the kernels, `channels` joins those that work on one channel at a time, and `team` shares their tasks out to
+//! threads. `vector` chooses the instructions,
 //! `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides; networks of few
 //! channels are lowered as a whole by `lanes`.
 
