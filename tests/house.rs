@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::workplace::Workplace;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 

@@ -4,6 +4,7 @@ mod workplace;
 
 mod answers;
 mod bits;
+mod documents;
 mod evaluation;
 mod failures;
 mod gpu;

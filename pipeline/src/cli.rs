@@ -11,7 +11,8 @@ use crate::commands;
 #[derive(Debug, Parser)]
 #[command(name = "pipeline", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PIPELINE_COMMIT"), ")"))]
 #[command(after_help = "Exit codes: 0 fine, 2 bad usage or configuration, 3 some trials failed, 130 interrupted \
-(the same command goes on), 70 a bug.\n\nStart with: pipeline sweep experiments/quickstart.toml")]
+(the same command goes on), 70 a bug.\n\nStart with: pipeline sweep experiments/quickstart.toml\nWhat \
+experiment files can say: pipeline keys")]
 pub struct Cli {
     /// What all commands share.
     #[command(flatten)]
@@ -21,17 +22,20 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Where `--help` puts what all commands share, below the options of the command itself.
+const EVERYWHERE: &str = "Options of all commands";
+
 /// What all commands share.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Results database
-    #[arg(long, global = true, env = "PIPELINE_DB", value_name = "FILE", default_value = "results.db")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "PIPELINE_DB", value_name = "FILE", default_value = "results.db")]
     pub db: PathBuf,
     /// Folder for prepared data sets [default: the user's cache folder]
-    #[arg(long, global = true, env = "PIPELINE_CACHE", value_name = "FOLDER", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "PIPELINE_CACHE", value_name = "FOLDER", hide_env_values = true)]
     pub cache: Option<PathBuf>,
     /// No progress on stderr, only results and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub quiet: bool,
 }
 
@@ -68,7 +72,7 @@ pub struct Experiment {
     /// Experiment file (TOML)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Overrides of any key of the file, such as train.epochs=2; ~KEY removes one
+    /// Overrides of any key of the file (`pipeline keys`), such as train.epochs=2; ~KEY removes one
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
@@ -263,6 +267,14 @@ pub enum Command {
     Bench(Bench),
     /// Say what training can run on here: processor, GPU, driver and libraries, and why one is refused
     Device {
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// List what experiment files can say: every key, what it takes, its default, its unit
+    Keys {
+        /// Only keys that have this in their path, such as `train.` or `decay`, or else in their meaning
+        #[arg(value_name = "WORD")]
+        word: Option<String>,
         #[command(flatten)]
         rows: Rows,
     },

@@ -83,6 +83,49 @@ pub fn rows(columns: &[&str], values: &[Vec<Cell>], to: &Rows) -> anyhow::Result
     emit(&render(columns, values, to.format)?, to)
 }
 
+/// Prints explanations, whose words a table must not cut off: there a text that is longer than its column's width, in characters, goes on
+/// in rows of its own. Other formats keep each row whole.
+pub fn explanations(columns: &[&str], widths: &[usize], values: &[Vec<Cell>], to: &Rows) -> anyhow::Result<()> {
+    match to.format {
+        Format::Table => rows(columns, &values.iter().flat_map(|row| wrapped(row, widths)).collect::<Vec<_>>(), to),
+        _ => rows(columns, values, to),
+    }
+}
+
+/// A row as several, none of whose texts is longer than its width unless one word is.
+fn wrapped(row: &[Cell], widths: &[usize]) -> Vec<Vec<Cell>> {
+    let lines: Vec<Vec<String>> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, &width)| {
+            let mut lines = vec![String::new()];
+            let Cell::Text(text) = cell else { return lines };
+            for word in text.split(' ') {
+                match lines.last_mut() {
+                    Some(line) if line.is_empty() => line.push_str(word),
+                    Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                        line.push(' ');
+                        line.push_str(word);
+                    }
+                    _ => lines.push(word.to_owned()),
+                }
+            }
+            lines
+        })
+        .collect();
+    let height = lines.iter().map(Vec::len).max().unwrap_or(1);
+    (0..height)
+        .map(|line| {
+            let at = |(column, cell): (usize, &Cell)| match (cell, line) {
+                (Cell::Text(_), _) => text(lines[column].get(line).map_or("", String::as_str)),
+                (other, 0) => other.clone(),
+                _ => Cell::Null,
+            };
+            row.iter().enumerate().map(at).collect()
+        })
+        .collect()
+}
+
 /// Prints tables as asked: one as [`rows`] does, several apart by an empty line or, as JSON, as one object.
 pub fn tables(tables: &[Table], to: &Rows) -> anyhow::Result<()> {
     if let [table] = tables {

@@ -8,6 +8,7 @@ mod diff;
 mod evaluate;
 mod export;
 pub mod gc;
+mod keys;
 pub mod list;
 mod mark;
 pub mod merge;
@@ -84,6 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Bench(bench) => bench::run(&bench),
         Command::Device { rows } => device::run(&rows),
+        Command::Keys { word, rows } => keys::run(word.as_deref(), &rows),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where the output is closed early.
             let mut script = Vec::new();

@@ -9,7 +9,7 @@ use store::{
 use crate::{
     cli::{Global, Rows},
     exit::Exit,
-    output::{rows, text},
+    output::{explanations, rows, text},
     subject,
 };
 
@@ -95,6 +95,6 @@ pub fn schema(to: &Rows) -> anyhow::Result<Exit> {
             ]);
         }
     }
-    rows(&["table", "column", "type", "unit", "description"], &table, to)?;
+    explanations(&["table", "column", "type", "unit", "description"], &[40, 40, 20, 40, 76], &table, to)?;
     Ok(Exit::Fine)
 }
