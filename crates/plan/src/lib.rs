@@ -32,6 +32,7 @@ pub mod settings;
 mod space;
 mod suggest;
 mod sweeping;
+mod synonyms;
 mod trial;
 
 pub use check::Violation;

@@ -262,6 +262,15 @@ pub(crate) fn empty_axis(entry: &Entry, section: &str) -> Result<AxisNodes, Swee
     if !suggest::is_setting(&entry.key) && !in_schedule.is_some_and(|key| schedule::KEYS.contains(&key)) {
         let message = if crate::overrides::SECTIONS.contains(&entry.key.as_str()) {
             "is a section; sweep its keys, or write variants".to_owned()
+        } else if let Some((setting, word)) = entry.key.rsplit_once('.').filter(|(key, _)| suggest::is_setting(key)) {
+            // Tables below a setting are read as paths, unless a word in them says that they stand for values.
+            let words: &[&str] = match section {
+                "sweep.space" => &space::DISTRIBUTIONS,
+                "sweep.grid" => &["linspace", "logspace", "range", "values"],
+                _ => &["linspace", "logspace", "range"],
+            };
+            let message = format!("unknown word `{word}`; {} takes one of {}", quoted(setting), words.join(", "));
+            return Err(SweepError { key: format!("{section}.{}", quoted(setting)), place: entry.place, message });
         } else {
             suggest::unknown_key(&path, if in_schedule.is_some() { &schedule::KEYS } else { &[] })
         };

@@ -144,7 +144,7 @@ pub(crate) struct ParameterNodes {
 }
 
 /// Keys that make a table a distribution.
-const DISTRIBUTIONS: [&str; 5] = ["uniform", "log_uniform", "integer", "log_integer", "choice"];
+pub(crate) const DISTRIBUTIONS: [&str; 5] = ["uniform", "log_uniform", "integer", "log_integer", "choice"];
 /// Most points of a Sobol sequence, and most draws of one search.
 const MAX_CONFIGURATIONS: usize = 1 << 16;
 /// Most configurations of a search by results, each of which is decided from all before.

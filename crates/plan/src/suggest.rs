@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use crate::{Settings, settings::ResizedCrop};
+use crate::{Settings, settings::ResizedCrop, synonyms};
 
 /// Key paths of all settings, such as `train.weight_decay`.
 static LEAVES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -32,41 +32,64 @@ pub(crate) fn is_setting(path: &str) -> bool {
 /// Message for a key that does not exist; `path` is the whole key path, `siblings` the keys that would be valid in its place.
 pub(crate) fn unknown_key(path: &[String], siblings: &[&str]) -> String {
     let name = path.last().map_or("", String::as_str);
-    let parent = path.len().saturating_sub(1);
-    let whole = path.join(".");
-    // A typing error in place; else the same name, or nearly, in another section: `epochs` for `train.epochs`.
-    if let Some(sibling) = nearest(name, siblings.iter().copied()) {
-        let mut meant = path[..parent].to_vec();
-        meant.push(sibling.to_owned());
-        return format!("unknown key, did you mean `{}`?", meant.join("."));
+    let parent = &path[..path.len().saturating_sub(1)];
+    let section = parent.join(".");
+    let in_section = |leaf: &&'static String| leaf.rsplit_once('.').is_some_and(|(other, _)| other == section);
+    let leaf_name = |leaf: &'static String| leaf.rsplit('.').next().unwrap_or(leaf);
+    // Sweeps write whole paths, where the section's keys are the siblings.
+    let own: Vec<&str> = match siblings {
+        [] => LEAVES.iter().filter(in_section).map(leaf_name).collect(),
+        _ => siblings.to_vec(),
+    };
+    let here = |sibling: &str| match section.as_str() {
+        "" => sibling.to_owned(),
+        section => format!("{section}.{sibling}"),
+    };
+    // What others call it; a word of a longer name, as `rotation` of `rotation_degrees`; a typing error.
+    let synonym = synonyms::key(parent, name).filter(|path| {
+        // What a sweep varies is a setting.
+        !siblings.is_empty() || is_setting(path)
+    });
+    if let Some(meant) = synonym {
+        return did_you_mean(&meant);
+    }
+    if let Some(sibling) = longer(name, &own).or_else(|| nearest(name, own.iter().copied())) {
+        return did_you_mean(&here(sibling));
     }
     // Inside a value, such as a schedule's table, other sections are far away.
     if path.len() > 2 && !siblings.is_empty() {
         return format!("unknown key; valid here: {}", siblings.join(", "));
     }
-    let leaf_name = |leaf: &'static String| leaf.rsplit('.').next().unwrap_or(leaf);
-    let elsewhere = LEAVES
-        .iter()
-        .find(|leaf| leaf_name(leaf) == name)
-        .map(String::as_str)
-        .or_else(|| nearest(&whole, LEAVES.iter().map(String::as_str)))
-        .or_else(|| {
-            let meant = nearest(name, LEAVES.iter().map(leaf_name))?;
-            LEAVES.iter().find(|leaf| leaf_name(leaf) == meant).map(String::as_str)
-        });
+    // The same name, or nearly, in another section: `epochs` for `train.epochs`.
+    let elsewhere = LEAVES.iter().find(|leaf| leaf_name(leaf) == name).or_else(|| {
+        let meant = nearest(name, LEAVES.iter().map(leaf_name))?;
+        LEAVES.iter().find(|leaf| leaf_name(leaf) == meant)
+    });
     match elsewhere {
-        Some(meant) if meant != whole => format!("unknown key, did you mean `{meant}`?"),
-        _ if siblings.is_empty() => "unknown key".to_owned(),
-        _ => format!("unknown key; valid here: {}", siblings.join(", ")),
+        Some(meant) => did_you_mean(meant),
+        None if siblings.is_empty() => "unknown key".to_owned(),
+        None => format!("unknown key; valid here: {}", siblings.join(", ")),
     }
+}
+
+fn did_you_mean(path: &str) -> String {
+    format!("unknown key, did you mean `{path}`?")
 }
 
 /// Message for a value that is not among the names a key takes.
 pub(crate) fn unknown_name(name: &str, names: &[&str]) -> String {
-    match nearest(name, names.iter().copied()) {
+    match synonyms::value(name, names).or_else(|| nearest(name, names.iter().copied())) {
         Some(meant) => format!("unknown value `{name}`, did you mean `{meant}`? (one of {})", names.join(", ")),
         None => format!("must be one of {}, got `{name}`", names.join(", ")),
     }
+}
+
+/// The only candidate of several words that begins with the name.
+fn longer<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let mut longer = candidates
+        .iter()
+        .filter(|candidate| candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('_')) && !name.is_empty());
+    longer.next().filter(|_| longer.next().is_none()).copied()
 }
 
 /// The candidate within a third of the name's length in edits, if any; the first of equals.
