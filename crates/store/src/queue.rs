@@ -42,6 +42,10 @@ pub struct NewestRun {
     pub experiment: Option<String>,
     /// Epochs recorded.
     pub epochs: u32,
+    /// Worker that has the run, or had it last.
+    pub worker: Option<String>,
+    /// Until when the worker may be thought alive without a sign of life, in milliseconds since 1970-01-01 UTC.
+    pub lease_until_ms: Option<i64>,
 }
 
 /// By what program a run is made, where and with what.
@@ -147,7 +151,7 @@ impl Store {
     pub fn newest_runs(&self) -> Result<Vec<NewestRun>, StoreError> {
         self.read(async |connection| {
             Ok(sqlx::query_as(
-                "SELECT r.identity, r.status, x.name AS experiment,
+                "SELECT r.identity, r.status, x.name AS experiment, r.worker, r.lease_until_ms,
                     (SELECT coalesce(max(e.epoch), 0) FROM epochs AS e WHERE e.run_id = r.run_id) AS epochs
                  FROM runs AS r
                  LEFT JOIN experiments AS x ON x.experiment_id = r.experiment_id

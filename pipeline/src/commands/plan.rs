@@ -14,6 +14,7 @@ use crate::{
     exit::Exit,
     forecast::{self, Basis, Memory, Pace, memory_limit},
     output::{self, bytes, integer, rows, text},
+    provenance, runner,
     searching::{self, Searching},
 };
 
@@ -82,6 +83,12 @@ fn told(seconds: f64, sources: &[Basis], machine: Machine, is_rough: bool) {
     let note = if is_rough { "; a pruner makes it less, a search adds to it" } else { "" };
     let side = if jobs > 1 { format!(" with {jobs} side by side") } else { String::new() };
     eprintln!("estimate: {}{side}, {from}, without the tests{note}", forecast::duration(seconds / jobs as f64));
+}
+
+/// Whether whoever had a run has ended, so that the next sweep takes it up.
+fn is_dead(run: &NewestRun) -> bool {
+    run.lease_until_ms.is_some_and(|lease| lease <= runner::now_ms())
+        || run.worker.as_deref().is_some_and(provenance::is_gone)
 }
 
 /// The trials that searches have decided so far.
@@ -181,6 +188,7 @@ pub fn run(
             store::RunStatus::Interrupted => "to go on",
             store::RunStatus::Pruned if plan.policy.pruner.is_some() => "left early",
             store::RunStatus::Pruned => "to go on",
+            store::RunStatus::Running if is_dead(state) => "to go on",
             store::RunStatus::Running => "running",
             store::RunStatus::Queued => "to run",
         });
