@@ -40,6 +40,19 @@ fn a_trial_that_diverges_is_recorded_and_leaves_the_others_alone() {
 }
 
 #[test]
+fn what_to_type_next_is_about_the_same_plan_and_database() {
+    let place = Workplace::with(DIVERGING);
+    let words =
+        ["sweep", "experiment.toml", "name=my-own", "sweep.on_failure = \"continue\"", "--db", "a b.db", "--no-report"];
+    let sweep = place.run_words(&words).exits(3);
+    let expected =
+        "`pipeline sweep experiment.toml name=my-own 'sweep.on_failure = \"continue\"' --db 'a b.db' --retry-failed`";
+    assert!(sweep.stderr.contains(expected), "{}", sweep.stderr);
+    let sweep = place.run("sweep experiment.toml --no-report").exits(3);
+    assert!(sweep.stderr.contains("`pipeline sweep experiment.toml --retry-failed`"), "{}", sweep.stderr);
+}
+
+#[test]
 fn a_sweep_in_which_everything_fails_says_so() {
     let place = Workplace::with(DIVERGING);
     let sweep = place.run("sweep experiment.toml ~sweep train.learning_rate=1e30").exits(3);

@@ -21,6 +21,9 @@ fn a_run_is_trained_again_and_the_first_difference_is_named() {
         verified.text().trim(),
         "run 2: nothing differs: 2 epochs, the test, the weights, equal to the last bit"
     );
+    let rows = place.run("verify 2 --format json --quiet").exits(0);
+    assert_eq!(rows.json(), serde_json::json!([]), "whoever reads rows gets none");
+    assert!(rows.stderr.contains("run 2: nothing differs"), "{}", rows.stderr);
     assert_eq!(place.metrics(DB), before, "nothing is written");
     let unknown = place.run("verify 99").exits(2);
     assert!(unknown.stderr.contains("no run 99"), "{}", unknown.stderr);

@@ -116,8 +116,12 @@ pub enum Command {
         /// Train it anew, though it is done
         #[arg(long)]
         again: bool,
+        /// Threads [default: one per core]
+        #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        threads: Option<u16>,
+        /// How the epochs and the test are printed; csv and parquet hold the epochs alone.
         #[command(flatten)]
-        machine: Machine,
+        rows: Rows,
     },
     /// Run all trials of an experiment that have not been run yet, then report
     Sweep {

@@ -49,7 +49,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan { experiment, estimate, machine, rows } => {
             plan::run(&experiment, estimate, machine, &rows, global)
         }
-        Command::Train { experiment, trial, again, machine } => train::run(&experiment, trial, again, machine, global),
+        Command::Train { experiment, trial, again, threads, rows } => {
+            train::run(&experiment, trial, again, threads, &rows, global)
+        }
         Command::Sweep { experiment, again, retry_failed, resume_pruned, no_report, machine } => {
             let redo = Redo { done: again, failed: again || retry_failed, pruned: resume_pruned };
             sweep::run(&experiment, redo, no_report, machine, global)

@@ -38,11 +38,11 @@ pub fn flattened(canonical: &str) -> anyhow::Result<Vec<(String, Cell)>> {
     Ok(settings)
 }
 
-fn cells(table: &store::Table) -> Vec<Vec<Cell>> {
+pub fn cells(table: &store::Table) -> Vec<Vec<Cell>> {
     table.rows.iter().map(|row| row.iter().map(cell).collect()).collect()
 }
 
-fn names(table: &store::Table) -> Vec<&str> {
+pub fn names(table: &store::Table) -> Vec<&str> {
     table.columns.iter().map(|column| column.name.as_str()).collect()
 }
 

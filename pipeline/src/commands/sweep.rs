@@ -1,12 +1,11 @@
 //! `pipeline sweep`: run what has not been run, then report.
 
-use std::path::Path;
-
 use store::RunStatus;
 
 use crate::{
     cli::{self, Global, Machine},
     exit::Exit,
+    provenance,
     runner::{self, Halt, Redo, Swept},
 };
 
@@ -20,15 +19,29 @@ pub fn run(
 ) -> anyhow::Result<Exit> {
     let ready = runner::ready(&experiment.file, &experiment.overrides, global)?;
     let swept = runner::sweep(&ready, global, machine, redo, None)?;
-    let end = end(&swept, &experiment.file, global);
+    let end = end(&swept, experiment, global);
     if end != Exit::Interrupted && !no_report && swept.states.iter().any(|state| state.status == RunStatus::Done) {
         super::report::write(std::slice::from_ref(&ready.experiment.name), None, global)?;
     }
     Ok(end)
 }
 
+/// The command that sweeps the same plan into the same database.
+fn command(experiment: &cli::Experiment, option: &str, global: &Global) -> String {
+    let default = std::env::var_os("PIPELINE_DB").unwrap_or_else(|| "results.db".into());
+    let db = (global.db.as_os_str() != default).then(|| ["--db".to_owned(), global.db.display().to_string()]);
+    let words = ["pipeline", "sweep"].map(str::to_owned).into_iter();
+    provenance::words(
+        words
+            .chain([experiment.file.display().to_string()])
+            .chain(experiment.overrides.iter().cloned())
+            .chain(db.into_iter().flatten())
+            .chain([option.to_owned()]),
+    )
+}
+
 /// Says how a sweep ended.
-pub fn end(swept: &Swept, file: &Path, global: &Global) -> Exit {
+pub fn end(swept: &Swept, experiment: &cli::Experiment, global: &Global) -> Exit {
     let count = |status| swept.states.iter().filter(|state| state.status == status).count();
     let (done, failed, all) = (count(RunStatus::Done), count(RunStatus::Failed), swept.states.len());
     if !global.quiet {
@@ -44,8 +57,8 @@ pub fn end(swept: &Swept, file: &Path, global: &Global) -> Exit {
         if let Some((trained, planned)) = swept.epochs.filter(|(trained, planned)| trained < planned && pruned > 0) {
             let saved = 100.0 * (planned - trained) as f64 / planned as f64;
             eprintln!(
-                "{trained} of {planned} epochs trained, {saved:.0} % saved; `pipeline sweep {} --resume-pruned` trains the others too",
-                file.display()
+                "{trained} of {planned} epochs trained, {saved:.0} % saved; `{}` trains the others too",
+                command(experiment, "--resume-pruned", global)
             );
         }
     }
@@ -63,8 +76,8 @@ pub fn end(swept: &Swept, file: &Path, global: &Global) -> Exit {
     }
     if failed > 0 {
         eprintln!(
-            "see `pipeline query failed`; `pipeline verify RUN --from-checkpoint` replays one; `pipeline sweep {} --retry-failed` runs them once more",
-            file.display()
+            "see `pipeline query failed`; `pipeline verify RUN --from-checkpoint` replays one; `{}` runs them once more",
+            command(experiment, "--retry-failed", global)
         );
         return Exit::TrialsFailed;
     }

@@ -8,10 +8,10 @@ use report::Cell;
 use store::{RunId, Split, Store, StoreError, Value};
 
 use crate::{
-    cli::{self, Global},
+    cli::{self, Format, Global},
     data,
     exit::Exit,
-    output::{self, integer, rows, text},
+    output::{integer, line, rows, tell, text},
     provenance, runner,
     trained::Run,
 };
@@ -237,6 +237,9 @@ pub fn run(asked: &cli::Verify, global: &Global) -> anyhow::Result<Exit> {
     finish(id, &comparison, &also, &asked.rows)
 }
 
+/// What is said of a difference.
+const COLUMNS: [&str; 5] = ["epoch", "step", "measure", "recorded", "now"];
+
 /// Says what is the same, or prints what is not.
 fn finish(id: RunId, comparison: &Comparison, also: &[String], to: &cli::Rows) -> anyhow::Result<Exit> {
     let epochs = match comparison.compared {
@@ -246,7 +249,15 @@ fn finish(id: RunId, comparison: &Comparison, also: &[String], to: &cli::Rows) -
     };
     let Some(first) = comparison.differences.first() else {
         let all: Vec<String> = epochs.into_iter().chain(also.iter().cloned()).collect();
-        println!("run {id}: nothing differs: {}, equal to the last bit", all.join(", "));
+        let said = format!("run {id}: nothing differs: {}, equal to the last bit", all.join(", "));
+        match (to.format, &to.out) {
+            (Format::Table, None) => line(&said)?,
+            // Who reads rows gets none.
+            _ => {
+                tell(&said);
+                rows(&COLUMNS, &[], to)?;
+            }
+        }
         return Ok(Exit::Fine);
     };
     let table: Vec<Vec<Cell>> = comparison
@@ -257,7 +268,7 @@ fn finish(id: RunId, comparison: &Comparison, also: &[String], to: &cli::Rows) -
             vec![text(d.epoch.clone()), step, text(d.measure), d.recorded.clone(), d.now.clone()]
         })
         .collect();
-    rows(&["epoch", "step", "measure", "recorded", "now"], &table, to)?;
+    rows(&COLUMNS, &table, to)?;
     let place = match (first.step, comparison.same_steps) {
         (Some(step), _) => format!("step {step} of epoch {}", first.epoch),
         (None, steps) if steps > 0 && MEASURES.contains(&first.measure) => {
@@ -331,16 +342,13 @@ fn note_other_machine(store: &Store, id: RunId, device: &::train::Device, global
     {
         let made = &last.provenance;
         if made.device != here.device {
-            output::tell(&format!("note: run {id} was made on {}: this device rounds differently", made.device));
+            tell(&format!("note: run {id} was made on {}: this device rounds differently", made.device));
         }
         if made.cpu != here.cpu {
-            output::tell(&format!(
-                "note: run {id} was made on another processor ({}): it may round differently",
-                made.cpu
-            ));
+            tell(&format!("note: run {id} was made on another processor ({}): it may round differently", made.cpu));
         }
         if made.commit != here.commit {
-            output::tell(&format!("note: run {id} was made by another build of the program ({})", made.commit));
+            tell(&format!("note: run {id} was made by another build of the program ({})", made.commit));
         }
     }
     Ok(())
