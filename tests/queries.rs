@@ -71,6 +71,13 @@ fn named_queries_refuse_names_that_are_not_there() {
 }
 
 #[test]
+fn a_named_query_and_its_argument_in_one_pair_of_quotes_are_told_apart_from_sql() {
+    let refused = DONE.run_words(&["query", "curve 1"]).exits(2);
+    assert_eq!(refused.stderr, "error: \"curve 1\" is no SQL: write `pipeline query curve 1`, without quotes\n");
+    DONE.run_words(&["query", "curve", "1"]).exits(0);
+}
+
+#[test]
 fn a_file_is_written_whole_or_stays_as_it_was() {
     DONE.write("out/rows.csv", "what was there");
     DONE.run_words(&["query", "SELECT nothing FROM runs", "--format", "csv", "--out", "out/rows.csv"]).exits(2);

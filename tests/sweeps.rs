@@ -70,10 +70,16 @@ fn a_wider_sweep_of_the_same_name_runs_only_what_is_new() {
     let wider = place.run("sweep experiment.toml --no-report seeds=3").exits(0);
     assert!(wider.stderr.contains("6 of 6 trials done (4 of them before)"), "{}", wider.stderr);
     assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 6);
+    assert!(!wider.stderr.contains("note:"), "nothing has left the plan: {}", wider.stderr);
 
     place.write("other.toml", SMALL.replace("name = \"small\"", "name = \"other\""));
     // Also of what an experiment ran under an earlier plan of its name.
-    place.run("sweep experiment.toml --no-report seeds=1 train.epochs=1").exits(0);
+    let narrow = place.run("sweep experiment.toml --no-report seeds=1 train.epochs=1").exits(0);
+    assert!(
+        narrow.stderr.contains("note: 6 runs of the plan that small had before are no part of it any more"),
+        "{}",
+        narrow.stderr
+    );
     let plan = place.run("plan other.toml --format json").exits(0);
     assert!(plan.stderr.contains("4 trials, 0 to run, 4 reused from other experiments"), "{}", plan.stderr);
     assert!(plan.json().as_array().unwrap().iter().all(|row| row["status"] == "reused"));
@@ -96,4 +102,18 @@ fn training_one_trial_leaves_the_others_to_the_sweep() {
     let sweep = place.run("sweep experiment.toml --no-report").exits(0);
     assert!(sweep.stderr.contains("4 of 4 trials done (1 of them before)"), "{}", sweep.stderr);
     assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 4);
+}
+
+#[test]
+fn a_trained_trial_is_printed_in_every_format() {
+    let place = Workplace::with(SMALL);
+    let both = place.run("train experiment.toml --trial 0 --format json").exits(0).json();
+    assert_eq!(both["epochs"].as_array().unwrap().len(), 2, "{both}");
+    assert_eq!((&both["epochs"][1]["epoch"], &both["test"][0]["split"]), (&2.into(), &"test".into()), "{both}");
+    let curve = place.run("train experiment.toml --trial 0 --format csv").exits(0);
+    assert_eq!(curve.text().lines().count(), 3, "a header and two epochs: {}", curve.text());
+    place.run("train experiment.toml --trial 0 --format parquet --out epochs.parquet").exits(0);
+    assert_eq!(&std::fs::read(place.path("epochs.parquet")).unwrap()[..4], b"PAR1");
+    let table = place.run("train experiment.toml --trial 0").exits(0);
+    assert!(table.text().starts_with("epoch  learning_rate") && table.text().contains("test"), "{}", table.text());
 }

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use train::{EpochRecord, StepProgress};
 
 use crate::output;
@@ -13,7 +13,18 @@ pub fn interactive() -> bool {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates of this file are valid").progress_chars("━╸─")
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let is_over = state.len().is_some_and(|length| state.pos() >= length);
+        // Fails only where the terminal's line cannot be built, which a line can do without.
+        let _ = out.write_str(&left(is_over, state.per_sec(), state.eta()));
+    };
+    let style = ProgressStyle::with_template(template).expect("the templates of this file are valid");
+    style.progress_chars("━╸─").with_key("eta", left)
+}
+
+/// The time that is left, where anything was seen to go on by which it could be told.
+fn left(is_over: bool, per_second: f64, eta: Duration) -> String {
+    if is_over || per_second > 0.0 { format!("{:#}", HumanDuration(eta)) } else { "?".to_owned() }
 }
 
 /// A loss in few characters, also one that grows without bounds.
@@ -142,6 +153,8 @@ impl Sweep {
     /// Epochs that a checkpoint held already.
     pub fn skip(&self, epochs: u32) {
         self.total.inc(u64::from(epochs));
+        // They took no time now.
+        self.total.reset_eta();
     }
 
     /// A worker is free; so many trials are over.
@@ -156,5 +169,17 @@ impl Sweep {
     pub fn clear(&self) {
         self.total.finish_and_clear();
         self.workers.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_told_once_something_goes_on() {
+        assert_eq!(left(false, 0.0, Duration::ZERO), "?", "nothing was done yet");
+        assert_eq!(left(false, 2.0, Duration::from_secs(41)), "41s");
+        assert_eq!(left(true, 0.0, Duration::ZERO), "0s");
     }
 }

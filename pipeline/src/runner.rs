@@ -285,7 +285,22 @@ pub fn sweep(
     let most = ready.experiment.sampler.as_ref().map_or(0, |sampler| sampler.configurations);
     let searches: Vec<(String, u32)> =
         ready.searches.iter().map(|search| (search.identity.clone(), most as u32)).collect();
+    let earlier = match store.experiment(&experiment.name)? {
+        Some(id) => store.trial_states(id)?,
+        None => Vec::new(),
+    };
     let id = store.record_search(&experiment, &records, &searches)?;
+    if !global.quiet {
+        let now: HashSet<String> = store.trial_states(id)?.into_iter().map(|state| state.identity).collect();
+        let left = earlier.iter().filter(|state| state.run.is_some() && !now.contains(&state.identity)).count();
+        if left > 0 {
+            let (were, are) = if left == 1 { ("run", "is") } else { ("runs", "are") };
+            eprintln!(
+                "note: {left} {were} of the plan that {} had before {are} no part of it any more, nor of its report; name=OTHER keeps both",
+                experiment.name
+            );
+        }
+    }
     let objectives = ready.experiment.policy.objectives();
     store.record_objectives(id, &objectives.iter().map(|objective| objective.name()).collect::<Vec<_>>())?;
     for state in store.trial_states(id)?.iter().filter(|state| state.status == RunStatus::Running) {

@@ -43,6 +43,10 @@ pub fn run(query: &str, arguments: &[String], to: &Rows, global: &Global) -> any
             let names: Vec<&str> = named::all().iter().map(|query| query.name).collect();
             anyhow::bail!("no query is called {query:?}: expected SQL or one of {}", names.join(", "))
         }
+        // A named query and its arguments in one pair of quotes.
+        None if query.split_whitespace().next().is_some_and(|word| named::find(word).is_some()) => {
+            anyhow::bail!("{query:?} is no SQL: write `pipeline query {}`, without quotes", query.trim())
+        }
         None => store.query(query, &arguments.iter().map(|text| Value::from(text.as_str())).collect::<Vec<_>>())?,
     };
     print(&table, to)?;
