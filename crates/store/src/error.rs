@@ -140,6 +140,14 @@ pub enum StoreError {
     /// A question that cannot be answered as it was put.
     #[error("{0}")]
     Query(String),
+    /// It is locked, or cannot be written, or its file system is full.
+    #[error("{}: {reason}", path.display())]
+    Unavailable {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way, and what can be done.
+        reason: &'static str,
+    },
     /// Everything else that SQLite or the file system says.
     #[error("{}: {source}", path.display())]
     Database {

@@ -62,9 +62,27 @@ impl Problem {
     pub(crate) fn at(self, path: &Path) -> StoreError {
         match self {
             Self::Store(error) => error,
-            Self::Sqlite(error) => StoreError::Database { path: path.to_path_buf(), source: Box::new(error) },
+            Self::Sqlite(error) => match code(&error).and_then(reason) {
+                Some(reason) => StoreError::Unavailable { path: path.to_path_buf(), reason },
+                None => StoreError::Database { path: path.to_path_buf(), source: Box::new(error) },
+            },
         }
     }
+}
+
+/// What is in the way, and what can be done, for SQLite's codes that are nothing but the machine's state.
+fn reason(code: i32) -> Option<&'static str> {
+    Some(match code {
+        // BUSY and PROTOCOL.
+        5 | 15 => {
+            "another program keeps it locked; end what writes to it, and the same command goes on, or name another file with `--db FILE`"
+        }
+        // READONLY.
+        8 => "it or its folder cannot be written to; change that, or name another file with `--db FILE`",
+        // FULL.
+        13 => "there is no room left to write to it; make some, and the same command goes on",
+        _ => return None,
+    })
 }
 
 /// SQLite's primary result code.
@@ -166,5 +184,46 @@ fn options(path: &Path, access: Access) -> SqliteConnectOptions {
         // Rows come from SQLite's thread in batches of this many; the default of 50 switches threads too often.
         Access::Read => options.read_only(true).row_buffer_size(1000).pragma("query_only", "ON"),
         Access::ReadSealed => options.read_only(true).immutable(true).row_buffer_size(1000).pragma("query_only", "ON"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the statements end in; the last one fails.
+    fn said(session: &mut Session, statements: &[&'static str]) -> String {
+        let ran = session.attempt(async |connection| {
+            for statement in statements {
+                sqlx::query(*statement).execute(&mut *connection).await?;
+            }
+            Ok(())
+        });
+        ran.unwrap_err().at(Path::new("x.db")).to_string()
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_said_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let mut writer = Session::open(&path, Access::Write).unwrap();
+        let message = said(&mut writer, &["CREATE TABLE t (x)", "PRAGMA query_only = ON", "INSERT INTO t VALUES (1)"]);
+        assert!(message.starts_with("x.db: it or its folder cannot be written to"), "{message}");
+
+        let mut other = Session::open(&path, Access::Tidy).unwrap();
+        let full = ["PRAGMA max_page_count = 2", "INSERT INTO t VALUES (zeroblob(1000000))"];
+        let message = said(&mut other, &full);
+        assert!(message.starts_with("x.db: there is no room left"), "{message}");
+
+        writer
+            .attempt(async |connection| {
+                for statement in ["PRAGMA query_only = OFF", "BEGIN IMMEDIATE", "INSERT INTO t VALUES (1)"] {
+                    sqlx::query(statement).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        let message = said(&mut other, &["INSERT INTO t VALUES (2)"]);
+        assert!(message.starts_with("x.db: another program keeps it locked"), "{message}");
     }
 }
