@@ -81,6 +81,8 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
         let ranked = by_fronts(&reached, noise);
         let best = reached.len().div_ceil(reduction as usize);
         let (first, _) = ranked.split_at(best);
+        let mut by_value = first.to_vec();
+        by_value.sort_by(|a, b| a.0.total_cmp(&b.0));
         for (rank, &(value, index)) in ranked.iter().enumerate() {
             // One that has gone on already stays on its way, whoever overtakes it since.
             let gone_on = configurations[index].ahead > rung as usize;
@@ -88,13 +90,13 @@ pub fn verdicts(configurations: &[Progress], rungs: &[u32], reduction: u32) -> V
                 Verdict::Until(next)
             } else {
                 let (group, own) = noise(index);
-                let is_ahead = |&(other, at): &(f64, usize)| {
+                let no_worse = &by_value[..by_value.partition_point(|(other, _)| *other <= value)];
+                let is_ahead = |&&(_, at): &&(f64, usize)| {
                     let (others_group, others) = noise(at);
-                    others_group == group && other <= value && has_as_much(others, own)
+                    others_group == group && has_as_much(others, own)
                 };
-                let worst = |of: &mut dyn Iterator<Item = f64>| of.max_by(f64::total_cmp);
-                let threshold = worst(&mut first.iter().filter(|other| is_ahead(other)).map(|(value, _)| *value))
-                    .or_else(|| worst(&mut first.iter().map(|(value, _)| *value)));
+                let ahead = no_worse.iter().rev().find(is_ahead).or(by_value.last());
+                let threshold = ahead.map(|(value, _)| *value);
                 Verdict::Pause { rung, value, threshold, competitors: reached.len() }
             };
         }
@@ -107,24 +109,43 @@ fn has_as_much(a: [f64; 2], b: [f64; 2]) -> bool {
     a[0] >= b[0] && a[1] >= b[1]
 }
 
-/// Configurations in the order in which they go on, from their order by value.
+/// What those of a front have to lose, without those who have nowhere more than another one: the first number rises, the second falls.
+#[derive(Default)]
+struct Staircase(Vec<[f64; 2]>);
+
+impl Staircase {
+    /// Whether one of the front has nowhere less.
+    fn has_as_much(&self, own: [f64; 2]) -> bool {
+        // Of those that have as much of the first number the next one has most of the second.
+        self.0.get(self.0.partition_point(|other| other[0] < own[0])).is_some_and(|other| has_as_much(*other, own))
+    }
+
+    /// Adds one whom [`Self::has_as_much`] denied.
+    fn push(&mut self, own: [f64; 2]) {
+        let end = self.0.partition_point(|other| other[0] <= own[0]);
+        let start = self.0[..end].partition_point(|other| other[1] > own[1]);
+        self.0.splice(start..end, [own]);
+    }
+}
+
+/// Configurations in the order in which they go on, from their order by value. Takes n log² n comparisons.
 fn by_fronts(reached: &[(f64, usize)], noise: impl Fn(usize) -> (usize, [f64; 2])) -> Vec<(f64, usize)> {
-    // For each group what those of each front have to lose. All of a front have one of the front before ahead of them, so whoever has
-    // none of a front ahead has none of the later ones.
-    let mut groups: BTreeMap<usize, Vec<Vec<[f64; 2]>>> = BTreeMap::new();
+    // All of a front have one of the front before ahead of them, so whoever has none of a front ahead has none of the later ones.
+    let mut groups: BTreeMap<usize, Vec<Staircase>> = BTreeMap::new();
     let mut ranked: Vec<(usize, (f64, usize))> = Vec::with_capacity(reached.len());
     for &(value, index) in reached {
         let (group, own) = noise(index);
         let fronts = groups.entry(group).or_default();
         let front = match value.is_finite() {
-            true => fronts.partition_point(|members| members.iter().any(|other| has_as_much(*other, own))),
+            true => fronts.partition_point(|front| front.has_as_much(own)),
             // What came to no number has nothing to gain.
             false => usize::MAX,
         };
-        if front < fronts.len() {
-            fronts[front].push(own);
-        } else if front == fronts.len() {
-            fronts.push(vec![own]);
+        if front == fronts.len() {
+            fronts.push(Staircase::default());
+        }
+        if let Some(front) = fronts.get_mut(front) {
+            front.push(own);
         }
         ranked.push((front, (value, index)));
     }
@@ -261,6 +282,66 @@ mod tests {
         let constant: Vec<Progress> =
             [(0.1, 0.0), (0.2, 0.0), (0.3, 1.0)].map(|(at, decay)| with(at, 0.0, decay)).into();
         assert_eq!(on(&constant, 2), [true, true, false]);
+    }
+
+    /// A number below `most`, in no order.
+    fn scrambled(index: usize, salt: u64, most: u64) -> f64 {
+        let mut bits =
+            (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_mul(0xd134_2543_de82_ef95);
+        bits = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((bits ^ (bits >> 32)) % most) as f64
+    }
+
+    #[test]
+    fn fronts_are_those_that_comparing_all_with_all_gives() {
+        for (salt, most, groups) in [(1, 4, 1), (2, 20, 2), (3, 1_000_000, 1), (4, 1, 1)] {
+            let own =
+                |index: usize| (index % groups, [scrambled(index, salt, most), scrambled(index, salt + 100, most)]);
+            let reached: Vec<(f64, usize)> = (0..300).map(|index| ((index / 2) as f64, index)).collect();
+            // One more than the last front of those ahead.
+            let mut fronts: Vec<usize> = Vec::new();
+            for index in 0..reached.len() {
+                let (group, mine) = own(index);
+                let ahead = (0..index).filter(|&other| own(other).0 == group && has_as_much(own(other).1, mine));
+                fronts.push(ahead.map(|other| fronts[other] + 1).max().unwrap_or(0));
+            }
+            let mut expected = reached.clone();
+            expected.sort_by_key(|(_, index)| fronts[*index]);
+            assert_eq!(by_fronts(&reached, own), expected, "numbers below {most}");
+            assert!(fronts.contains(&1), "there are several fronts");
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_the_largest_value_ahead() {
+        let rungs = rungs(1, 3, 3);
+        let field: Vec<Progress> = (0..200)
+            .map(|index| Progress {
+                noise: Noise {
+                    group: index % 2,
+                    to_lose: vec![9.0, scrambled(index, 5, 9)],
+                    weight_decay: scrambled(index, 6, 5),
+                },
+                ..at(&[scrambled(index, 7, 150)])
+            })
+            .collect();
+        let verdict = verdicts(&field, &rungs, 3);
+        let first: Vec<usize> = (0..200).filter(|&index| verdict[index] == Verdict::Until(3)).collect();
+        assert_eq!(first.len(), 67);
+        let most = first.iter().map(|&index| field[index].values[0]).max_by(f64::total_cmp);
+        let mut behind = 0;
+        for (index, verdict) in verdict.iter().enumerate() {
+            let Verdict::Pause { value, threshold, .. } = *verdict else { continue };
+            let noise = |index: usize| (field[index].noise.group, field[index].noise.after(1));
+            let ahead = first.iter().filter(|&&other| {
+                let (own, others) = (noise(index), noise(other));
+                own.0 == others.0 && field[other].values[0] <= value && has_as_much(others.1, own.1)
+            });
+            let expected = ahead.map(|&other| field[other].values[0]).max_by(f64::total_cmp);
+            behind += usize::from(expected.is_some());
+            assert_eq!(threshold, expected.or(most), "{index}");
+        }
+        assert!(behind > 50, "{behind} have one ahead");
     }
 
     #[test]
