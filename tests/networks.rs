@@ -59,3 +59,19 @@ fn an_experiment_file_shows_its_own_network() {
     let rows = place.run("model experiment.toml --format json").exits(0).json();
     assert_eq!(rows.as_array().unwrap().last().unwrap()["parameters"], 61_706);
 }
+
+#[test]
+fn each_network_of_an_experiment_file_can_be_shown_before_its_data_are_there() {
+    let place = Workplace::with(
+        "[dataset]\nsource = \"images\"\npath = \"none\"\nimage_size = 32\ncolor = \"rgb\"\n\
+         [variants.small.model]\narchitecture = \"lenet5\"\n[variants.large.model]\narchitecture = \"alexnet\"\nwidth = 0.25\n",
+    );
+    let first = place.run("model experiment.toml --classes 7 --format json").exits(0);
+    let last = first.json().as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["operation"], &last["output"]), (&"LeNet-5 on 3×32×32".into(), &"7".into()));
+    assert!(first.stderr.contains("note: trial 0, small seed=1;"), "{}", first.stderr);
+    assert!(first.stderr.contains("such as --trial 1, large seed=1"), "{}", first.stderr);
+    assert!(first.stderr.contains("note: the data set is not prepared"), "{}", first.stderr);
+    let second = place.run("model experiment.toml --trial 1 --classes 7 --format json").exits(0).json();
+    assert_eq!(second.as_array().unwrap().last().unwrap()["operation"], "AlexNet on 3×32×32");
+}

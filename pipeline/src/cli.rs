@@ -255,10 +255,13 @@ pub enum Command {
         /// lenet5 or alexnet, or an experiment file
         #[arg(value_name = "NAME|FILE")]
         model: String,
-        /// Image size as CHANNELSxHEIGHTxWIDTH [default: the network's own]
+        /// Which trial's network, by its number in `pipeline plan`, of an experiment file [default: the first one's]
+        #[arg(long, value_name = "N")]
+        trial: Option<usize>,
+        /// Image size as CHANNELSxHEIGHTxWIDTH [default: the file's, or the network's own]
         #[arg(long, value_name = "CxHxW", value_parser = parse_input)]
         input: Option<[usize; 3]>,
-        /// Number of classes [default: the network's own]
+        /// Number of classes [default: the file's, or the network's own]
         #[arg(long, value_name = "N")]
         classes: Option<usize>,
         /// Overrides, such as model.towers=2

@@ -52,18 +52,19 @@ pub fn prepare(settings: &plan::Dataset, global: &Global, file: &Path) -> anyhow
     if let Some((_, bar)) = bar.into_inner() {
         bar.finish_and_clear();
     }
-    prepared.map_err(|error| {
-        let missing = settings.path.as_ref().is_some_and(|path| !path.exists());
-        match public::asked(file, settings) {
-            Ok((set, _)) if missing => anyhow::anyhow!(
-                "{}: no such file or folder (dataset.path); pipeline prepare {} --download fetches {}",
-                settings.path.as_deref().unwrap_or(file).display(),
-                file.display(),
-                set.title
-            ),
-            _ => in_file(error, file),
-        }
-    })
+    prepared.map_err(|error| missing(settings, file).unwrap_or_else(|| in_file(error, file)))
+}
+
+/// Where the files of a public data set are not there: how to get them.
+pub fn missing(settings: &plan::Dataset, file: &Path) -> Option<anyhow::Error> {
+    let path = settings.path.as_ref().filter(|path| !path.exists())?;
+    let (set, _) = public::asked(file, settings).ok()?;
+    Some(anyhow::anyhow!(
+        "{}: no such file or folder (dataset.path); pipeline prepare {} --download fetches {}",
+        path.display(),
+        file.display(),
+        set.title
+    ))
 }
 
 /// Complaints about a setting name the experiment file; others name a file of the data.

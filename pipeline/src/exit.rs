@@ -30,6 +30,29 @@ pub fn on_interrupt() -> anyhow::Result<()> {
     ctrlc::set_handler(stop).context("cannot listen for Ctrl-C")
 }
 
+/// Ends by what the parser of the command line says: help, a version or a mistake.
+pub fn usage(error: &clap::Error) -> ! {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let _ = error.print();
+    let argument = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => Some(argument),
+        _ => None,
+    };
+    // Elsewhere, settings are options: `--epochs 3`, `--train.lr 0.1`.
+    if let Some(key) = argument.and_then(|argument| setting(argument)) {
+        eprintln!("\nKeys of an experiment file are set without dashes: {key}=VALUE (see `pipeline keys`)");
+    }
+    std::process::exit(error.exit_code())
+}
+
+/// The key of an experiment file that an option would be.
+fn setting(option: &str) -> Option<&'static str> {
+    let name = option.trim_start_matches('-').replace('-', "_");
+    let below =
+        |path: &str| path.strip_suffix(name.as_str()).is_some_and(|above| above.is_empty() || above.ends_with('.'));
+    plan::keys().iter().map(|key| key.path).find(|path| below(path))
+}
+
 /// The code of an end. Errors are for the person at the terminal: bad usage, configuration or input.
 pub fn code(end: anyhow::Result<Exit>) -> ExitCode {
     ExitCode::from(match end {

@@ -25,6 +25,6 @@ use clap::Parser;
 use crate::{cli::Cli, exit::Exit};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| exit::usage(&error));
     exit::code(std::panic::catch_unwind(|| commands::run(cli)).unwrap_or(Ok(Exit::Bug)))
 }

@@ -6,7 +6,7 @@ use report::Cell;
 use crate::{
     cli::Rows,
     exit::Exit,
-    output::{rows, text},
+    output::{explanations, text},
     provenance,
 };
 
@@ -29,6 +29,6 @@ pub fn run(to: &Rows) -> anyhow::Result<Exit> {
         device => device.description(),
     };
     table.push(row("train.device = auto", auto, true));
-    rows(&["what", "state", "found"], &table, to)?;
+    explanations(&["what", "state", "found"], &[30, 10, 78], &table, to)?;
     Ok(Exit::Fine)
 }

@@ -82,8 +82,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Merge(merge) => merge::run(&merge, global),
         Command::Serve(serve) => serve::run(serve, global),
         Command::Report { experiments, out } => report::run(&experiments, out.as_deref(), global),
-        Command::Model { model, input, classes, overrides, rows } => {
-            model::run(&model, input, classes, &overrides, &rows, global)
+        Command::Model { model, trial, input, classes, overrides, rows } => {
+            model::run(&model, trial, (input, classes), &overrides, &rows, global)
         }
         Command::Bench(bench) => bench::run(&bench),
         Command::Device { rows } => device::run(&rows),

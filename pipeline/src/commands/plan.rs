@@ -19,15 +19,17 @@ use crate::{
 };
 
 /// What is known of a data set before or after it is prepared.
-struct Shape {
-    input: [usize; 3],
-    classes: usize,
+pub struct Shape {
+    /// [C, H, W] that the network sees.
+    pub input: [usize; 3],
+    /// Classes of the images.
+    pub classes: usize,
     training_images: Option<usize>,
     fingerprint: Option<String>,
 }
 
 /// The shape of the prepared data, or what its source is known to hold.
-fn shape(settings: &Settings, global: &Global) -> anyhow::Result<Option<Shape>> {
+pub fn shape(settings: &Settings, global: &Global) -> anyhow::Result<Option<Shape>> {
     let dataset = &settings.dataset;
     if let Some(prepared) = dataset::find(dataset, &data::cache(global)?)? {
         let (c, h, w) = dataset::Loader::new(&prepared, &settings.augment)?.input_size();
@@ -153,7 +155,10 @@ pub fn run(
         - if plan.is_searching() { (trials.len() + decided.len()) / plan.seeds.len() } else { 0 };
     trials.extend(decided);
     for (number, trial) in trials.iter().enumerate() {
-        let shape = shape(&trial.settings, global).with_context(|| format!("{}", experiment.file.display()))?;
+        let shape = shape(&trial.settings, global).map_err(|error| {
+            data::missing(&trial.settings.dataset, &experiment.file)
+                .unwrap_or_else(|| error.context(format!("{}", experiment.file.display())))
+        })?;
         let train = &trial.settings.train;
         let network = match &shape {
             Some(shape) => Some(
