@@ -220,6 +220,12 @@ fn the_plan_estimates_the_time_from_steps_and_then_from_records() {
     place.run("prepare experiment.toml").exits(0);
     let plan = place.run("plan experiment.toml --estimate --jobs 2").exits(0);
     assert!(plan.stderr.contains("with 2 side by side, from a few steps"), "{}", plan.stderr);
+    // As a sweep shares out what is small, unless it is told otherwise.
+    let cores = std::thread::available_parallelism().unwrap().get().min(4);
+    let plan = place.run("plan experiment.toml --estimate").exits(0);
+    assert_eq!(plan.stderr.contains(&format!("with {cores} side by side")), cores > 1, "{}", plan.stderr);
+    let plan = place.run("plan experiment.toml --estimate --jobs 1").exits(0);
+    assert!(!plan.stderr.contains("side by side"), "{}", plan.stderr);
     place.run("sweep experiment.toml seeds=1 --no-report").exits(0);
     let plan = place.run("plan experiment.toml --estimate").exits(0);
     assert!(plan.stderr.contains("4 trials, 2 to run"), "{}", plan.stderr);

@@ -187,17 +187,27 @@ pub fn run_folder(db: &Path, run: RunId) -> PathBuf {
 
 /// Jobs and threads of each, for so many trials like these: as asked, or one job per core while trials are small.
 pub fn share(machine: Machine, trials: &[Arc<Planned>], count: usize) -> (usize, usize) {
-    /// Multiply-accumulates of a forward pass over a batch; below it, two threads in one step mostly wait for each other.
+    let small = trials.iter().all(|planned| is_small(&planned.network, planned.trial.settings.train.batch_size));
+    shared(machine, small, count.min(side_by_side(machine, trials)))
+}
+
+/// Whether two threads in one step of such a trial would mostly wait for each other.
+pub fn is_small(network: &graph::Network, batch_size: usize) -> bool {
+    /// Multiply-accumulates of a forward pass over a batch.
     const SMALL: u64 = 2_000_000_000;
+    network.macs() * (batch_size as u64) < SMALL
+}
+
+/// Jobs, `most` at most, and threads of each: as asked, or one job per core where all trials are small.
+pub fn shared(machine: Machine, small: bool, most: usize) -> (usize, usize) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let small = trials.iter().all(|t| t.network.macs() * (t.trial.settings.train.batch_size as u64) < SMALL);
     let jobs = match (machine.jobs, machine.threads) {
         (Some(jobs), _) => jobs.into(),
         (None, Some(threads)) => (cores / usize::from(threads)).max(1),
         (None, None) if small => cores,
         (None, None) => 1,
     };
-    let jobs = jobs.min(count).min(side_by_side(machine, trials)).max(1);
+    let jobs = jobs.min(most).max(1);
     (jobs, machine.threads.map_or((cores / jobs).max(1), usize::from))
 }
 

@@ -1,6 +1,6 @@
 //! `pipeline plan`: what a sweep would do, without doing it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use ::plan::{Experiment, Settings, Source, Trial, preview};
 use anyhow::Context;
@@ -70,13 +70,38 @@ fn rates(rates: &[f64]) -> String {
     out.join(" ")
 }
 
-/// Says how long it will take.
-fn told(seconds: f64, sources: &[Basis], machine: Machine, is_rough: bool) {
-    if sources.is_empty() {
+/// What is to be run of a trial.
+struct Pending {
+    /// Its number.
+    trial: usize,
+    /// Trials of one network share it: there may be many.
+    network: Rc<graph::Network>,
+    fingerprint: Option<String>,
+    steps: f64,
+}
+
+/// Says how long trials will take, shared out as a sweep does.
+fn tell_estimate(
+    pending: &[Pending],
+    trials: &[Trial],
+    store: Option<&Store>,
+    machine: Machine,
+    is_rough: bool,
+) -> anyhow::Result<()> {
+    if pending.is_empty() {
         eprintln!("estimate: nothing to run, or the data set is not prepared yet");
-        return;
+        return Ok(());
     }
-    let jobs = machine.jobs.map_or(1, usize::from);
+    let is_small =
+        |pending: &Pending| runner::is_small(&pending.network, trials[pending.trial].settings.train.batch_size);
+    let (jobs, threads) = runner::shared(machine, pending.iter().all(is_small), pending.len());
+    let mut pace = Pace::read(store)?;
+    let (mut seconds, mut sources) = (0.0, Vec::new());
+    for Pending { trial, network, fingerprint, steps } in pending {
+        let (step_s, source) = pace.step_s(network, &trials[*trial], fingerprint.as_deref(), threads)?;
+        seconds += steps * step_s;
+        sources.push(source);
+    }
     let from = match (sources.contains(&Basis::Recorded), sources.contains(&Basis::Probe)) {
         (true, false) => "from recorded runs of such networks on these data",
         (false, _) => "from a few steps",
@@ -85,6 +110,7 @@ fn told(seconds: f64, sources: &[Basis], machine: Machine, is_rough: bool) {
     let note = if is_rough { "; a pruner makes it less, a search adds to it" } else { "" };
     let side = if jobs > 1 { format!(" with {jobs} side by side") } else { String::new() };
     eprintln!("estimate: {}{side}, {from}, without the tests{note}", forecast::duration(seconds / jobs as f64));
+    Ok(())
 }
 
 /// Whether whoever had a run has ended, so that the next sweep takes it up.
@@ -142,8 +168,7 @@ pub fn run(
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (mut memory_of, limit) = (Memory::default(), memory_limit());
-    let mut pace = if estimate { Some(Pace::read(store.as_ref())?) } else { None };
-    let (mut seconds, mut sources) = (0.0, Vec::new());
+    let mut pending = Vec::new();
     let (mut unprepared, mut waiting, mut reused) = (false, 0, 0);
     let mut table = Vec::new();
     let mut trials = plan.trials();
@@ -201,11 +226,12 @@ pub fn run(
         reused += usize::from(status == "reused");
         let images = shape.as_ref().and_then(|shape| shape.training_images);
         let steps = images.map_or(1, |images| images.div_ceil(train.batch_size));
-        if let (Some(pace), Some(network), Some(_), "to run" | "to go on") = (&mut pace, &network, images, status) {
-            let (step_s, source) = pace.step_s(network, trial, fingerprint.as_deref(), threads)?;
-            let epochs = f64::from(train.epochs - state.map_or(0, |state| state.epochs).min(train.epochs));
-            seconds += epochs * steps as f64 * step_s;
-            sources.push(source);
+        if let (true, Some(network), Some(_), "to run" | "to go on") = (estimate, &network, images, status) {
+            let epochs = train.epochs - state.map_or(0, |state| state.epochs).min(train.epochs);
+            let steps = f64::from(epochs) * steps as f64;
+            let known = pending.last().map(|last: &Pending| &last.network).filter(|last| ***last == *network);
+            let network = known.cloned().unwrap_or_else(|| Rc::new(network.clone()));
+            pending.push(Pending { trial: number, network, fingerprint: fingerprint.clone(), steps });
         }
         table.push(vec![
             integer(number),
@@ -228,7 +254,8 @@ pub fn run(
         let others = if reused > 0 { format!(", {reused} reused from other experiments") } else { String::new() };
         eprintln!("{}: {} {noun}, {waiting} to run{others}", plan.name, trials.len());
         if estimate {
-            told(seconds, &sources, machine, plan.policy.pruner.is_some() || undecided > 0);
+            let is_rough = plan.policy.pruner.is_some() || undecided > 0;
+            tell_estimate(&pending, &trials, store.as_ref(), machine, is_rough)?;
         }
         if undecided > 0 {
             let kind = plan.sampler.as_ref().map_or("", |sampler| sampler.kind.name());
