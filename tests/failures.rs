@@ -53,6 +53,16 @@ fn what_to_type_next_is_about_the_same_plan_and_database() {
 }
 
 #[test]
+fn a_sweep_whose_progress_nobody_reads_any_more_goes_on() {
+    let place = Workplace::with(DIVERGING);
+    let mut sweep = place.start("sweep experiment.toml ~sweep --no-report");
+    // As `2>&1 | head -1` does.
+    drop(sweep.stderr.take());
+    assert_eq!(sweep.wait().unwrap().code(), Some(0));
+    assert_eq!(place.count(DB, "SELECT count(*) FROM runs WHERE status = 'done'"), 1);
+}
+
+#[test]
 fn a_sweep_in_which_everything_fails_says_so() {
     let place = Workplace::with(DIVERGING);
     let sweep = place.run("sweep experiment.toml ~sweep train.learning_rate=1e30").exits(3);

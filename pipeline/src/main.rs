@@ -1,5 +1,13 @@
 //! The command line of `pipeline`: one file per subcommand in [`commands`], no logic of its own.
 
+/// Tells on standard error. Whoever read it may have seen enough, as `head` has: that is no reason to panic, as `std`'s does.
+macro_rules! eprintln {
+    ($($said:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($said)*);
+    }};
+}
+
 mod adaptive;
 mod cli;
 mod commands;
