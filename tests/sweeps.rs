@@ -70,13 +70,13 @@ fn a_wider_sweep_of_the_same_name_runs_only_what_is_new() {
     let wider = place.run("sweep experiment.toml --no-report seeds=3").exits(0);
     assert!(wider.stderr.contains("6 of 6 trials done (4 of them before)"), "{}", wider.stderr);
     assert_eq!(place.count(DB, "SELECT count(*) FROM runs"), 6);
-    assert!(!wider.stderr.contains("note:"), "nothing has left the plan: {}", wider.stderr);
+    assert!(!wider.stderr.contains("of the earlier plan"), "nothing has left the plan: {}", wider.stderr);
 
     place.write("other.toml", SMALL.replace("name = \"small\"", "name = \"other\""));
     // Also of what an experiment ran under an earlier plan of its name.
     let narrow = place.run("sweep experiment.toml --no-report seeds=1 train.epochs=1").exits(0);
     assert!(
-        narrow.stderr.contains("note: 6 runs of the plan that small had before are no part of it any more"),
+        narrow.stderr.contains("6 runs of the earlier plan of small are no part of it any more"),
         "{}",
         narrow.stderr
     );

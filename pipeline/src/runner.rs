@@ -306,7 +306,7 @@ pub fn sweep(
         if left > 0 {
             let (were, are) = if left == 1 { ("run", "is") } else { ("runs", "are") };
             eprintln!(
-                "note: {left} {were} of the plan that {} had before {are} no part of it any more, nor of its report; name=OTHER keeps both",
+                "{left} {were} of the earlier plan of {} {are} no part of it any more, nor of its report; name=OTHER keeps both",
                 experiment.name
             );
         }
