@@ -8,6 +8,7 @@
 //! depends on nothing else, neither on threads nor on batches nor on what ran before.
 
 mod archive;
+mod buffers;
 mod cifar;
 mod color;
 mod container;

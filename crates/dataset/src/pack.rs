@@ -19,7 +19,7 @@ use plan::OnBroken;
 use rayon::prelude::*;
 
 use crate::{
-    Broken, DatasetError, Manifest, Part, Progress, Stage,
+    Broken, DatasetError, Manifest, Part, Progress, Stage, buffers,
     container::{HEADER_BYTES, Placement, header},
     decode,
     geometry::Size,
@@ -39,6 +39,8 @@ const CHUNK_IMAGES: usize = 512;
 const CHUNK_BYTES: usize = 32 << 20;
 /// So many bytes of pixels are noted at a time, or an image for each thread where that is more.
 const PIXEL_BYTES: usize = 64 << 20;
+/// A file's length is believed up to so many bytes.
+const KNOWN_BYTES: u64 = 16 << 20;
 /// Neighbours are written together up to so many bytes: few calls for small images, and little enough for a core's cache.
 const RUN_BYTES: usize = 256 << 10;
 
@@ -103,6 +105,7 @@ pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) ->
         let packed = packer.consume(receiver, progress);
         (reader.join(), packed)
     });
+    rayon::broadcast(|_| buffers::release());
     read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     packed?;
     packer.finish()
@@ -145,12 +148,27 @@ fn pixels(payload: Payload, target: &Target) -> Result<Raw, String> {
     match payload {
         Payload::Raw(raw) => convert(raw, target),
         Payload::Encoded(bytes) => decode::decode(&bytes, target),
-        Payload::File(path) => decode::decode(&std::fs::read(path).map_err(|error| error.to_string())?, target),
+        Payload::File(path) => {
+            let bytes = contents(&path).map_err(|error| error.to_string())?;
+            let decoded = decode::decode(&bytes, target);
+            buffers::keep(bytes);
+            decoded
+        }
         Payload::Glyph(glyphs, position) => {
             let pixels = glyphs.draw(position);
             Ok(Raw { channels: glyphs.channels, height: glyphs.size, width: glyphs.size, pixels })
         }
     }
+}
+
+/// A file's contents, in memory that is to be kept.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len().min(KNOWN_BYTES);
+    // One more than it has, so that its end is seen without more memory.
+    let mut bytes = buffers::empty(length as usize + 1);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Where the workers write to.
@@ -189,6 +207,7 @@ impl Place<'_> {
             results.push((position, result));
         }
         run.flush()?;
+        buffers::keep(run.bytes);
         Ok(results)
     }
 }
@@ -208,9 +227,10 @@ impl Run<'_> {
         }
         self.end = offset + pixels.len() as u64;
         if self.bytes.is_empty() {
-            self.bytes = pixels;
+            buffers::keep(std::mem::replace(&mut self.bytes, pixels));
         } else {
             self.bytes.extend_from_slice(&pixels);
+            buffers::keep(pixels);
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use fast_image_resize::{
     FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
     images::TypedImage,
-    pixels::{U8, U8x3},
+    pixels::{U8, U8x3, U8x4},
 };
+use pulp::{Arch, NullaryFnOnce};
 
-use crate::{geometry::Size, resized_crop::Region, source::Raw};
+use crate::{buffers, geometry::Size, resized_crop::Region, source::Raw};
 
 /// Size and channels of the prepared images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +37,18 @@ pub(crate) fn square(
     channels: usize,
     side: usize,
 ) -> Result<Vec<u8>, String> {
-    // Typed, so that only these two kinds of pixels are compiled.
-    if channels == 1 { scaled::<U8>(pixels, width, height, side) } else { scaled::<U8x3>(pixels, width, height, side) }
+    // Typed, so that only these kinds of pixels are compiled.
+    match channels {
+        1 => scaled::<U8>(pixels, width, height, side),
+        3 => scaled::<U8x3>(pixels, width, height, side),
+        _ => scaled::<U8x4>(pixels, width, height, side),
+    }
 }
 
 fn scaled<P: PixelTrait>(pixels: &mut [u8], width: usize, height: usize, side: usize) -> Result<Vec<u8>, String> {
     let source =
         TypedImage::<P>::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
-    let mut bytes = vec![0; side * side * P::size()];
+    let mut bytes = buffers::zeros(side * side * P::size());
     let mut scaled =
         TypedImage::<P>::from_buffer(side as u32, side as u32, &mut bytes).map_err(|error| error.to_string())?;
     let short = width.min(height);
@@ -83,18 +88,31 @@ pub(crate) fn region(
     resizer.resize_typed(&source, &mut scaled, &bilinear(region)).expect("the region lies inside of the image");
 }
 
-/// [H, W, C] to [C, H, W], for 1 or 3 channels.
+/// [H, W, C] to [C, H, W], for 1, 3 or 4 channels, of which the fourth is left out.
 pub(crate) fn planes(interleaved: &[u8], channels: usize) -> Vec<u8> {
-    if channels == 1 {
-        return interleaved.to_vec();
+    match channels {
+        1 => interleaved.to_vec(),
+        3 => Arch::new().dispatch(Planes::<3>(interleaved.as_chunks().0)),
+        _ => Arch::new().dispatch(Planes::<4>(interleaved.as_chunks().0)),
     }
-    let mut planar = vec![0; interleaved.len()];
-    let (red, rest) = planar.split_at_mut(interleaved.len() / 3);
-    let (green, blue) = rest.split_at_mut(interleaved.len() / 3);
-    for (((pixel, red), green), blue) in interleaved.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
-        [*red, *green, *blue] = *pixel;
+}
+
+/// [`planes`] of three or four channels, compiled for each set of instructions.
+struct Planes<'a, const N: usize>(&'a [[u8; N]]);
+
+impl<const N: usize> NullaryFnOnce for Planes<'_, N> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<u8> {
+        let mut planar = buffers::zeros(3 * self.0.len());
+        let (red, rest) = planar.split_at_mut(self.0.len());
+        let (green, blue) = rest.split_at_mut(self.0.len());
+        for (((pixel, red), green), blue) in self.0.iter().zip(red).zip(green).zip(blue) {
+            (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
+        }
+        planar
     }
-    planar
 }
 
 /// Brightness of a colour by ITU-R BT.601, as Pillow and OpenCV compute it: (299 R + 587 G + 114 B) / 1000, rounded.
@@ -149,6 +167,7 @@ mod tests {
     #[test]
     fn interleaved_pixels_become_planes() {
         assert_eq!(planes(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(planes(&[1, 2, 3, 0, 4, 5, 6, 0], 4), [1, 4, 2, 5, 3, 6]);
         assert_eq!(planes(&[1, 2], 1), [1, 2]);
     }
 }

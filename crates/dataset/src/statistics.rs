@@ -1,6 +1,7 @@
 //! Mean, deviation and colour covariance of the training part, from exact integer sums: the same whatever the number of
 //! threads and the order of the images.
 
+use pulp::{Arch, NullaryFnOnce};
 use serde::{Deserialize, Serialize};
 
 /// Sums over pixels, of up to three channels.
@@ -17,22 +18,7 @@ const PAIRS: [(usize, usize); 6] = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 
 impl Sums {
     /// Of one image [C, H, W].
     pub fn of(image: &[u8], channels: usize) -> Self {
-        let plane = image.len() / channels;
-        let planes: Vec<&[u8]> = image.chunks_exact(plane).collect();
-        let mut sums = Self { pixels: plane as u64, ..Self::default() };
-        for (channel, pixels) in planes.iter().enumerate() {
-            sums.first[channel] = pixels.iter().map(|&p| u64::from(p)).sum();
-        }
-        let pairs = if channels == 3 { &PAIRS[..] } else { &PAIRS[..1] };
-        for (pair, &(a, b)) in pairs.iter().enumerate() {
-            // Pieces short enough for 32 bits, which the compiler turns into vector code.
-            sums.second[pair] = planes[a]
-                .chunks(65_536)
-                .zip(planes[b].chunks(65_536))
-                .map(|(a, b)| u64::from(a.iter().zip(b).map(|(&a, &b)| u32::from(a) * u32::from(b)).sum::<u32>()))
-                .sum();
-        }
-        sums
+        Arch::new().dispatch(Summing { image, channels })
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -67,6 +53,63 @@ impl Sums {
         let c = [0, 1, 2, 3, 4, 5].map(|pair| self.covariance(pair));
         eigen([[c[0], c[3], c[4]], [c[3], c[1], c[5]], [c[4], c[5], c[2]]])
     }
+}
+
+/// [`Sums::of`], compiled for each set of instructions.
+struct Summing<'a> {
+    image: &'a [u8],
+    channels: usize,
+}
+
+impl NullaryFnOnce for Summing<'_> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn call(self) -> Sums {
+        let plane = self.image.len() / self.channels;
+        let mut sums = Sums { pixels: plane as u64, ..Sums::default() };
+        if self.channels == 1 {
+            for piece in self.image.chunks(SHORT) {
+                let (mut first, mut second) = (0_u32, 0_u32);
+                for &value in piece {
+                    first += u32::from(value);
+                    second += product(value, value);
+                }
+                sums.first[0] += u64::from(first);
+                sums.second[0] += u64::from(second);
+            }
+            return sums;
+        }
+        let (red, rest) = self.image.split_at(plane);
+        let (green, blue) = rest.split_at(plane);
+        for ((red, green), blue) in red.chunks(SHORT).zip(green.chunks(SHORT)).zip(blue.chunks(SHORT)) {
+            let (mut first, mut second) = ([0_u32; 3], [0_u32; 6]);
+            for ((&r, &g), &b) in red.iter().zip(green).zip(blue) {
+                // One by one: over arrays the compiler makes no vectors of it.
+                first[0] += u32::from(r);
+                first[1] += u32::from(g);
+                first[2] += u32::from(b);
+                second[0] += product(r, r);
+                second[1] += product(g, g);
+                second[2] += product(b, b);
+                second[3] += product(r, g);
+                second[4] += product(r, b);
+                second[5] += product(g, b);
+            }
+            sums.first.iter_mut().zip(first).for_each(|(sum, x)| *sum += u64::from(x));
+            sums.second.iter_mut().zip(second).for_each(|(sum, x)| *sum += u64::from(x));
+        }
+        sums
+    }
+}
+
+/// So many products of two bytes add up in 32 bits.
+const SHORT: usize = 65_536;
+
+/// By signed numbers of 16 bits, which processors multiply and add in one instruction.
+#[inline(always)]
+fn product(a: u8, b: u8) -> u32 {
+    (i32::from(i16::from(a)) * i32::from(i16::from(b))) as u32
 }
 
 /// Principal components of the RGB values of the training part (Krizhevsky et al. 2012, section 4.1).

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
+use crate::buffers;
+
 /// As many scans of a progressive file as the usual decoder takes: more would be an attack on the processor's time.
 const MAX_SCANS: u32 = 100;
 
@@ -11,7 +13,7 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
 }
 
-/// The pixels, [H, W, C] of 1 or 3 channels; none where the library has anything to complain about, be it a warning. What is to be
+/// The pixels, [H, W, C] of 1 channel, or of 4 of which the last says nothing; none where the library has anything to complain about, be it a warning. What is to be
 /// said of such a file, and whether it is to be read all the same, the usual decoder says.
 pub(crate) fn decode(bytes: &[u8], width: usize, height: usize, channels: usize) -> Option<Vec<u8>> {
     DECOMPRESSOR.with_borrow_mut(|kept| {
@@ -23,8 +25,8 @@ pub(crate) fn decode(bytes: &[u8], width: usize, height: usize, channels: usize)
                 none.insert(new)
             }
         };
-        let mut pixels = vec![0; width * height * channels];
-        let format = if channels == 1 { PixelFormat::GRAY } else { PixelFormat::RGB };
+        let mut pixels = buffers::zeros(width * height * channels);
+        let format = if channels == 1 { PixelFormat::GRAY } else { PixelFormat::RGBX };
         let image = Image { pixels: &mut pixels[..], width, pitch: width * channels, height, format };
         decompressor.decompress(bytes, image).ok()?;
         Some(pixels)
@@ -38,11 +40,11 @@ mod tests {
     #[test]
     fn sound_files_are_decoded_here_and_what_is_odd_is_left_to_the_usual_decoder() {
         let file = include_bytes!("../tests/pillow/420.jpg").as_slice();
-        assert_eq!(decode(file, 67, 45, 3).map(|pixels| pixels.len()), Some(67 * 45 * 3));
+        assert_eq!(decode(file, 67, 45, 4).map(|pixels| pixels.len()), Some(67 * 45 * 4));
         assert_eq!(decode(file, 67, 45, 1).map(|pixels| pixels.len()), Some(67 * 45));
-        assert!(decode(file, 60, 40, 3).is_none(), "another size than the file's");
+        assert!(decode(file, 60, 40, 4).is_none(), "another size than the file's");
         let cut = [&file[..file.len() - 90], &[0xff, 0xd9]].concat();
-        assert!(decode(&cut, 67, 45, 3).is_none(), "missing data are no more than a warning there");
+        assert!(decode(&cut, 67, 45, 4).is_none(), "missing data are no more than a warning there");
         assert_eq!(crate::jpeg::DECODER, Some("libjpeg-turbo"));
     }
 }
