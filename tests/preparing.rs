@@ -147,3 +147,21 @@ fn memory_does_not_grow_with_the_images() {
     let starved = run_limited(&place, limit, large);
     assert_ne!(starved.code, Some(0), "the limit is one");
 }
+
+#[test]
+fn no_room_for_threads_is_told_and_ends() {
+    let place = Workplace::with("seeds = 1\n[dataset]\ntrain_images = 60\ntest_images = 20\n");
+    let mut told = 0;
+    // Whatever else fails for lack of memory ends the process at once; where a machine's own needs lie, nobody knows.
+    for limit in [5000, 6000, 7000, 8000, 10_000] {
+        let limit = format!("ulimit -d {limit}; export RUST_BACKTRACE=1");
+        let ended = run_limited(&place, &limit, "prepare experiment.toml");
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        assert!(matches!(ended.code, None | Some(0 | 2)), "{:?}: {}", ended.code, ended.stderr);
+        if ended.code == Some(2) {
+            assert!(ended.stderr.contains("error: cannot start the threads"), "{}", ended.stderr);
+            told += 1;
+        }
+    }
+    assert!(told > 0, "no limit lies between those of the program and of its threads");
+}

@@ -38,6 +38,14 @@ pub enum DatasetError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The operating system starts no more threads.
+    #[error(
+        "cannot start the threads that prepare images: {reason}; memory or processes are limited too tightly (ulimit -d, -v, -u)"
+    )]
+    Threads {
+        /// What the operating system said.
+        reason: String,
+    },
     /// A setting does not fit the data, or the other settings.
     #[error("{key}: {reason}")]
     Setting {

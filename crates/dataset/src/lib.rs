@@ -27,6 +27,7 @@ mod jpeg;
 mod loader;
 mod manifest;
 mod pack;
+mod pool;
 mod prepare;
 mod prepared;
 mod preprocess;

@@ -101,10 +101,12 @@ pub(crate) fn pack(job: &Job<'_>, folder: &Path, progress: &dyn Fn(Progress)) ->
     let done: Vec<bool> = packer.hashes.iter().map(Option::is_some).collect();
     let (sender, receiver) = sync_channel(1);
     let (read, packed) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || send_chunks(job.feed, &done, sender));
+        let reader = std::thread::Builder::new()
+            .spawn_scoped(scope, move || send_chunks(job.feed, &done, sender))
+            .map_err(|error| DatasetError::Threads { reason: error.to_string() })?;
         let packed = packer.consume(receiver, progress);
-        (reader.join(), packed)
-    });
+        Ok((reader.join(), packed))
+    })?;
     rayon::broadcast(|_| buffers::release());
     read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     packed?;

@@ -18,6 +18,7 @@ use crate::{
     jpeg,
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
+    pool,
     resize::Target,
     source::{Feed, Survey},
 };
@@ -63,6 +64,7 @@ const MAX_GLYPHS: usize = 10_000_000;
 /// A source that is not there or not what it should be, settings that do not fit it, or a cache that cannot be written.
 pub fn prepare(settings: &Dataset, cache: &Path, progress: &dyn Fn(Progress)) -> Result<Prepared, DatasetError> {
     check(settings)?;
+    pool::start()?;
     std::fs::create_dir_all(cache).map_err(|error| DatasetError::io("create", cache, error))?;
     let identity = fingerprint::identify(settings, cache, progress)?;
     let key = key(settings, &identity);

@@ -15,6 +15,7 @@ use crate::{
     container::{HEADER_BYTES, Placement, header},
     manifest::FORMAT_VERSION,
     pack::{DATA, MANIFEST, fingerprint},
+    pool,
 };
 
 /// A prepared data set. Cheap to clone; all clones share one memory map.
@@ -156,6 +157,7 @@ impl Prepared {
     /// # Errors
     /// If a bit has changed since the data set was prepared.
     pub fn verify(&self) -> Result<(), DatasetError> {
+        pool::start()?;
         let manifest = &self.0.manifest;
         let shape = [manifest.train_images, manifest.test_images, manifest.channels, manifest.height, manifest.width];
         let labels = &self.0.map[HEADER_BYTES as usize..self.0.images];
