@@ -43,7 +43,7 @@ pub fn note_initial_weights(trial: &mut Trial) -> Result<(), TrainError> {
 /// Whether a trial can start from its initial weights in this network.
 ///
 /// # Errors
-/// When the file cannot be read, or its tensors are not the network's.
+/// When the file cannot be read, its tensors are not the network's, or hold what is no number.
 pub fn check_initial_weights(trial: &Trial, network: &Network) -> Result<(), TrainError> {
     let Some(Opened { path, bytes, .. }) = open(trial)? else { return Ok(()) };
     // States take no memory until they are used.
@@ -108,6 +108,8 @@ fn matched<'a>(
                 format!("{name} is {dtype:?} {shape:?}, the network needs F32 {needed:?} ({hint})"),
             ));
         }
+        let values = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        weights::check_values(&name, values).map_err(|reason| refuse(path, reason))?;
         matched.push((state, tensor.data()));
     }
     let mut others: Vec<&str> = file.names().into_iter().filter(|name| !name.ends_with(BATCHES)).collect();

@@ -38,6 +38,50 @@ pub struct Card {
     pub precision: plan::Precision,
 }
 
+/// Largest side of an image, in pixels, as of those that are prepared.
+const MAX_SIDE: usize = 4096;
+
+impl Card {
+    /// What is wrong with it, so that nothing is built from a card that this program would not write.
+    fn check(&self) -> Result<(), String> {
+        let [channels, height, width] = self.input;
+        let [image_height, image_width] = self.image.unwrap_or([height, width]);
+        let fits = |side: usize, image_side: usize| side > 0 && (side..=MAX_SIDE).contains(&image_side);
+        if !matches!(channels, 1 | 3) || !fits(height, image_height) || !fits(width, image_width) {
+            return Err(format!(
+                "images of {image_height}×{image_width} and an input of {:?} do not go together: 1 or 3 channels, and sides from 1 to {MAX_SIDE}, are needed",
+                self.input
+            ));
+        }
+        let sound = |values: &[f64], least: f64| {
+            values.len() == channels && values.iter().all(|&value| (least..=1.0).contains(&value))
+        };
+        if !sound(&self.mean, 0.0) || !sound(&self.std, 0.0) {
+            return Err(format!(
+                "mean and std need {channels} values in [0, 1], got {:?} and {:?}",
+                self.mean, self.std
+            ));
+        }
+        let dataset = plan::Dataset { image_size: Some(height.min(width)), ..plan::Dataset::default() };
+        let settings = plan::Settings { model: self.model.clone(), dataset, ..plan::Settings::default() };
+        settings.validate().map_err(|violation| violation.to_string())
+    }
+}
+
+/// Refuses values of a tensor that no trained network has, in an order that says where.
+pub(crate) fn check_values(name: &str, values: impl Iterator<Item = f32>) -> Result<(), String> {
+    let variance = name.ends_with("running_var");
+    for (index, value) in values.enumerate() {
+        if !value.is_finite() {
+            return Err(format!("{name} holds {value} at {index}: weights must be finite"));
+        }
+        if variance && value < 0.0 {
+            return Err(format!("{name} holds {value} at {index}: a variance is not negative"));
+        }
+    }
+    Ok(())
+}
+
 /// Writes states and metadata beside `path`, then renames: the file is whole or not there.
 pub(crate) fn write(
     path: &Path,
@@ -112,14 +156,17 @@ pub fn save_weights(path: &Path, variables: &Variables, card: &Card, names: Name
 /// The card of a weights file and the variables of its network, filled.
 ///
 /// # Errors
-/// When the file cannot be read, was not written by this program, or does not fit its own card.
+/// When the file cannot be read, was not written by this program, does not fit its own card, or holds what is no number.
 pub fn load_weights(path: &Path) -> Result<(Card, Variables), TrainError> {
     let mut metadata = read(path, &[])?;
     let refuse = |reason: String| TrainError::Weights { path: PathBuf::from(path), reason };
     let json = metadata.remove(CARD).ok_or_else(|| refuse("has no card of this program in its metadata".into()))?;
     let card: Card = serde_json::from_str(&json).map_err(|error| refuse(format!("its card is unreadable: {error}")))?;
+    card.check().map_err(|reason| refuse(format!("its card is not sound: {reason}")))?;
     let network = graph::Network::new(&card.model, card.input, card.classes.len())?;
     let variables = Variables::new(&network, plan::Optimizer::Sgd);
-    read(path, &inference(&variables))?;
+    let states = inference(&variables);
+    read(path, &states)?;
+    states.iter().try_for_each(|state| check_values(state.name(), state.read().iter().copied())).map_err(refuse)?;
     Ok((card, variables))
 }
