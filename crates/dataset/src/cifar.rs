@@ -155,6 +155,15 @@ pub(crate) fn survey(path: &Path) -> Result<(Survey, CifarFeed), DatasetError> {
         files.push(Known::read(name, path, reader)?);
         Ok(true)
     })?;
+    if files.is_empty() {
+        return Err(DatasetError::file(
+            path,
+            format!(
+                "no {} or {} here, as CIFAR's binary versions have; dataset.source = \"images\" reads image files in one folder per class",
+                CIFAR_10.train[0], CIFAR_100.train[0]
+            ),
+        ));
+    }
     let has = |name: &str| files.iter().any(|file| file.name == name);
     let layout = if has(CIFAR_10.train[0]) || has(CIFAR_10.test) { CIFAR_10 } else { CIFAR_100 };
     let mut take = |name: &str| -> Result<Option<Known>, DatasetError> {
@@ -302,6 +311,9 @@ mod tests {
             files.remove(2);
         });
         assert!(text.contains("no data_batch_3.bin here"), "{text}");
+        let text = refusal(&|files| *files = vec![("cat_1.jpg".into(), vec![1])]);
+        assert!(text.contains("no data_batch_1.bin or train.bin here"), "{text}");
+        assert!(text.contains("dataset.source = \"images\" reads image files"), "{text}");
         let text = refusal(&|files| files[6].1.clear());
         assert!(text.contains("batches.meta.txt: 0 names for 10 classes"), "{text}");
     }

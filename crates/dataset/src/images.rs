@@ -236,9 +236,13 @@ impl Layout<'_> {
             self.refuse(number, reason);
         }
         if placed.is_empty() && classes.is_empty() {
+            let others = self.broken.first().map(|(path, reason)| format!(" but {}: {reason}", path.display()));
             return Err(DatasetError::file(
                 self.root,
-                "no images found; they are expected as train/CLASS/* and test/CLASS/*, or as CLASS/*, ending in .jpg, .jpeg, .png, .bmp or .webp",
+                format!(
+                    "no images found{}; they are expected as train/CLASS/* and test/CLASS/*, or as CLASS/*, ending in .jpg, .jpeg, .png, .bmp or .webp",
+                    others.unwrap_or_default()
+                ),
             ));
         }
         if let Some((class, _)) = classes.iter().find(|(_, has_images)| !**has_images) {

@@ -279,6 +279,8 @@ fn hostile_layouts_get_one_clear_message() {
     assert!(text.contains("class \"green\" is tested but has no training image"), "{text}");
     let text = refusal(&|files| files.push(("train/stray.jpg".into(), red.clone())));
     assert!(text.contains("stray.jpg: an image outside of every class folder"), "{text}");
+    let text = refusal(&|files| *files = vec![("a.jpg".into(), red.clone())]);
+    assert!(text.contains("no images found but a.jpg: an image outside of every class folder; they are"), "{text}");
     let text = refusal(&|files| files.clear());
     assert!(text.contains("no such file or folder") || text.contains("no images found"), "{text}");
     let text = refusal(&|files| {
