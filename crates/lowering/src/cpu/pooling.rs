@@ -107,14 +107,11 @@ const LINE: usize = 16;
 /// Pixels of a row that windows of three, two apart, see for a line of outputs.
 const REACH: usize = 2 * LINE + 1;
 
-/// Every second pixel of a row, so that windows with stride 2 become whole registers: the even ones, one more where a window
-/// of three pixels reaches it, and the odd ones.
-struct Halves {
-    even: [f32; LINE + 1],
-    odd: [f32; LINE],
-}
+/// Every second pixel of a row from the first, the second and the third on, so that each column of windows with stride 2 is whole registers.
+#[derive(Clone, Copy)]
+struct Columns([[f32; LINE]; 3]);
 
-impl Halves {
+impl Columns {
     /// Of the pixels from `from` on. Where a plane goes on behind what the windows see, what is there is taken too, and where it ends,
     /// zeros: neither counts, since outputs behind the last are not used.
     #[inline(always)]
@@ -125,19 +122,19 @@ impl Halves {
             beyond[..rest.len()].copy_from_slice(rest);
             &beyond
         });
-        let mut halves = Self { even: [0.0; LINE + 1], odd: [0.0; LINE] };
-        for i in 0..LINE {
-            halves.even[i] = pixels[2 * i];
-            halves.odd[i] = pixels[2 * i + 1];
+        let mut columns = [[0.0; LINE]; 3];
+        for (kx, column) in columns.iter_mut().enumerate() {
+            for i in 0..LINE {
+                column[i] = pixels[2 * i + kx];
+            }
         }
-        halves.even[LINE] = pixels[2 * LINE];
-        halves
+        Self(columns)
     }
 
     /// The pixels that column `kx` of the windows sees.
     #[inline(always)]
     fn column(&self, kx: usize) -> &[f32] {
-        if kx == 1 { &self.odd } else { &self.even[kx / 2..][..LINE] }
+        &self.0[kx]
     }
 }
 
@@ -175,7 +172,7 @@ impl WithSimd for ByTwo<'_> {
 /// Largest value of each window of part of a line, and the number of the tap that has it. NaN wins, so that a diverged
 /// network shows.
 #[inline(always)]
-fn largest<S: Simd>(simd: S, size: usize, rows: &[Halves; 3], n: usize) -> (S::f32s, S::f32s) {
+fn largest<S: Simd>(simd: S, size: usize, rows: &[Columns; 3], n: usize) -> (S::f32s, S::f32s) {
     let mut best = simd.splat_f32s(f32::NEG_INFINITY);
     let mut winner = simd.splat_f32s(0.0);
     for (ky, row) in rows.iter().enumerate().take(size) {
@@ -192,10 +189,10 @@ fn largest<S: Simd>(simd: S, size: usize, rows: &[Halves; 3], n: usize) -> (S::f
 
 /// The rows that a line of windows sees, from output column `from` on.
 #[inline(always)]
-fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize) -> [Halves; 3] {
-    let mut rows = [const { Halves { even: [0.0; LINE + 1], odd: [0.0; LINE] } }; 3];
+fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize) -> [Columns; 3] {
+    let mut rows = [Columns([[0.0; LINE]; 3]); 3];
     for (ky, row) in rows.iter_mut().enumerate().take(p.pool.size) {
-        *row = Halves::split(x, (2 * oy + ky) * p.w + 2 * from);
+        *row = Columns::split(x, (2 * oy + ky) * p.w + 2 * from);
     }
     rows
 }
@@ -239,12 +236,11 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
                 }
                 let mut sums = [0.0; REACH];
                 for i in 0..LINE {
-                    sums[2 * i] = columns[0][i];
+                    let before = if i == 0 { 0.0 } else { columns[2][i - 1] };
+                    sums[2 * i] = columns[0][i] + before;
                     sums[2 * i + 1] = columns[1][i];
                 }
-                for i in 0..LINE {
-                    sums[2 * i + 2] += columns[2][i];
-                }
+                sums[2 * LINE] = columns[2][LINE - 1];
                 // Behind the last window zeros are added, to the next row or to nothing.
                 let row = &mut dx[(2 * oy + ky) * p.w + 2 * part * LINE..];
                 if let Some(row) = row.first_chunk_mut::<REACH>() {
