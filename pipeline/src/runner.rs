@@ -313,6 +313,7 @@ pub fn sweep(
     }
     let objectives = ready.experiment.policy.objectives();
     store.record_objectives(id, &objectives.iter().map(|objective| objective.name()).collect::<Vec<_>>())?;
+    store.record_space(id, &spaces(&ready.experiment))?;
     for state in store.trial_states(id)?.iter().filter(|state| state.status == RunStatus::Running) {
         if let (Some(run), Some(worker)) = (state.run, &state.worker)
             && provenance::is_gone(worker)
@@ -429,4 +430,19 @@ pub fn minutes_of(minutes: f64) -> Duration {
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+/// The keys of `[sweep.space]`, those of variants too, as the store has them. What differs between variants is left out.
+fn spaces(experiment: &Experiment) -> Vec<(String, &'static str, String)> {
+    let sweeps = experiment.variants.iter().map(|variant| &variant.sweep).chain([&experiment.sweep]);
+    let all: Vec<&plan::Parameter> = sweeps.flat_map(|sweep| &sweep.space).collect();
+    let mut spaces = Vec::new();
+    for (at, one) in all.iter().enumerate() {
+        let first = !all[..at].iter().any(|other| other.key == one.key);
+        if first && all.iter().all(|other| other.key != one.key || other.distribution == one.distribution) {
+            let ends = serde_json::Value::from(one.distribution.ends()).to_string();
+            spaces.push((one.key.clone(), one.distribution.name(), ends));
+        }
+    }
+    spaces
 }

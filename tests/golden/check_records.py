@@ -4,7 +4,7 @@
     pipeline export NAME --tensorboard logs --mlflow mlruns --optuna study.db
     python tests/golden/check_records.py results.db NAME logs mlruns study.db
 
-Through servers on this machine (pip install optuna-dashboard), an address in the place of `mlruns`, and one behind the rest:
+Importances are compared with those of the report that a sweep leaves beside the database, in reports/NAME. Through servers on this machine (pip install optuna-dashboard), an address in the place of `mlruns`, and one behind the rest:
 
     MLFLOW_ALLOW_FILE_STORE=true mlflow server --backend-store-uri mlruns --port 5177
     optuna-dashboard --port 5178 sqlite:///study.db
@@ -107,30 +107,82 @@ def mlflow(folder, runs, name):
     print(f"mlflow: {len(runs)} runs equal; best by validation: run {best.data.tags['pipeline.run']}, {best.info.run_name}")
 
 
-def optuna(file, runs, name):
+def optuna(file, runs, name, database):
+    import warnings
+
     import optuna as library
 
+    warnings.simplefilter("ignore")
     library.logging.set_verbosity(library.logging.ERROR)
     study = library.load_study(study_name=name, storage=f"sqlite:///{file}")
-    assert len(study.trials) == len(runs)
+    measures = study.user_attrs["objective"].split(", ")
+    assert len(study.trials) == len(runs) and study.metric_names == measures
     for trial, run in zip(study.trials, runs):
         for key, value in json.loads(run["settings"]).items():
             if isinstance(value, (list, dict)):
                 value = json.dumps(value, separators=(",", ":"))
             assert trial.params[key] == value, (key, trial.params[key], value)
         if run["status"] == "done":
-            assert trial.state.name == "COMPLETE" and trial.value == run["validation_top1"]
+            assert trial.state.name == "COMPLETE" and trial.values == [run[measure] for measure in measures]
             assert trial.user_attrs["test_top1"] == run["test_top1"] and trial.user_attrs["seed"] == run["seed"]
         steps = {epoch["epoch"]: epoch["validation_top1"] for epoch in run["curve"]}
         assert trial.intermediate_values == steps
-    best = max((run for run in runs if run["status"] == "done"), key=lambda run: run["validation_top1"])
-    assert study.best_value == best["validation_top1"], (study.best_value, best["validation_top1"])
-    line = f"optuna {library.__version__}: {len(runs)} trials equal; best {study.best_value} {study.best_params}"
+    done = [run for run in runs if run["status"] == "done"]
+    sign = {measure: -1 if direction.name == "MAXIMIZE" else 1 for measure, direction in zip(measures, study.directions)}
+    lows = lambda run: [sign[measure] * run[measure] for measure in measures]
+    ahead = lambda a, b: a != b and all(x <= y for x, y in zip(a, b))
+    front = {run["run_id"] for run in done if not any(ahead(lows(other), lows(run)) for other in done)}
+    assert {trial.user_attrs["run"] for trial in study.best_trials} == front, "the best trials"
+    print(f"optuna {library.__version__}: {len(runs)} trials equal, by {' and '.join(measures)}; best: runs {sorted(front)}")
     try:
-        line += f"; importances {library.importance.get_param_importances(study)}"
+        importances(library, study, measures, sign, Path(database).parent / "reports" / name / "frames" / "importance.csv")
     except (ImportError, RuntimeError) as error:
-        line += f"; importances SKIPPED: {error}"
-    print(line)
+        print(f"importances SKIPPED: {error}")
+
+
+def importances(library, study, measures, sign, frame):
+    """The report's, where there is one beside the database and the study is of one network: PED-ANOVA to rounding, functional analysis
+    of variance within the spread of Optuna's forests over 30 seeds. Optuna's forests get logarithms of what is searched by them."""
+    import csv
+    import math
+    from statistics import mean, stdev
+
+    if not frame.is_file():
+        return print(f"importances SKIPPED: there is no {frame}")
+    rows = list(csv.DictReader(frame.open()))
+    if len({row["network"] for row in rows}) != 1:
+        return print("importances SKIPPED: the report has them for each network")
+    scaled = library.create_study(directions=study.directions)
+    for trial in study.get_trials(states=(library.trial.TrialState.COMPLETE,)):
+        params, distributions = dict(trial.params), dict(trial.distributions)
+        for key, distribution in trial.distributions.items():
+            if getattr(distribution, "log", False):
+                params[key] = math.log(params[key])
+                ends = math.log(distribution.low), math.log(distribution.high)
+                distributions[key] = library.distributions.FloatDistribution(*ends)
+        scaled.add_trial(library.trial.create_trial(params=params, distributions=distributions, values=trial.values))
+    for place, measure in enumerate(measures):
+        own = {row["key"]: row for row in rows if row["objective"] == measure}
+        ped = library.importance.get_param_importances(study, target=lambda trial: sign[measure] * trial.values[place])
+        for key, row in own.items():
+            assert not row["ped_anova"] or abs(float(row["ped_anova"]) - ped[key]) < 1e-6, (measure, key, row, ped[key])
+        forests = [
+            library.importance.get_param_importances(
+                scaled,
+                evaluator=library.importance.FanovaImportanceEvaluator(seed=seed),
+                target=lambda trial: trial.values[place],
+                normalize=False,
+            )
+            for seed in range(30)
+        ]
+        worst = 0.0
+        for key, row in own.items():
+            if row["variance_explained"]:
+                found = [forest[key] for forest in forests]
+                worst = max(worst, abs(float(row["variance_explained"]) - mean(found)) / stdev(found))
+        assert worst <= 3.5, f"{measure}: {worst} standard deviations"
+        shares = ", ".join(f"{key} {ped[key]:.4f}" for key in ped)
+        print(f"importances for {measure}: PED-ANOVA equal ({shares}); forests within {worst:.1f} standard deviations of Optuna's")
 
 
 def dashboard(address, runs, name):
@@ -159,7 +211,7 @@ if __name__ == "__main__":
     database, name, logs, mlruns, study, *addresses = sys.argv[1:]
     runs = runs_of(database, name)
     assert runs, f"no run of {name}"
-    for part in (lambda: tensorboard(logs, runs), lambda: mlflow(mlruns, runs, name), lambda: optuna(study, runs, name)):
+    for part in (lambda: tensorboard(logs, runs), lambda: mlflow(mlruns, runs, name), lambda: optuna(study, runs, name, database)):
         try:
             part()
         except ImportError as error:

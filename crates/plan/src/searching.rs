@@ -69,11 +69,8 @@ impl Experiment {
 }
 
 fn described(distribution: &Distribution) -> Json {
-    match distribution {
-        Distribution::Uniform { low, high } => json!(["uniform", low, high]),
-        Distribution::LogUniform { low, high } => json!(["log_uniform", low, high]),
-        Distribution::Integer { low, high } => json!(["integer", low, high]),
-        Distribution::LogInteger { low, high } => json!(["log_integer", low, high]),
-        Distribution::Choice(values) => json!(["choice", values]),
+    match (distribution.name(), distribution.ends()) {
+        (name @ "choice", values) => json!([name, values]),
+        (name, ends) => std::iter::once(name.into()).chain(ends).collect(),
     }
 }

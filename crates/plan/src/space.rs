@@ -75,6 +75,28 @@ pub enum Distribution {
     Choice(Vec<Json>),
 }
 
+impl Distribution {
+    /// The word for it in experiment files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Uniform { .. } => "uniform",
+            Self::LogUniform { .. } => "log_uniform",
+            Self::Integer { .. } => "integer",
+            Self::LogInteger { .. } => "log_integer",
+            Self::Choice(_) => "choice",
+        }
+    }
+
+    /// Lowest and highest value, or all choices.
+    pub fn ends(&self) -> Vec<Json> {
+        match self {
+            Self::Uniform { low, high } | Self::LogUniform { low, high } => vec![(*low).into(), (*high).into()],
+            Self::Integer { low, high } | Self::LogInteger { low, high } => vec![(*low).into(), (*high).into()],
+            Self::Choice(values) => values.clone(),
+        }
+    }
+}
+
 /// How configurations are drawn from the space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::importance::{Importance, Sources, importance};
 use crate::naming;
-use crate::statistics::importance::{best, chance_level, main_effect, ped_anova};
 use crate::statistics::{
-    ALPHA, Estimate, McNemar, POWER, PairedT, Welch, Wilcoxon, holm, mcnemar, paired_t, pairs_needed,
-    variance_explained, welch_t, wilcoxon_signed_rank,
+    ALPHA, Estimate, McNemar, POWER, PairedT, Welch, Wilcoxon, holm, mcnemar, paired_t, pairs_needed, welch_t,
+    wilcoxon_signed_rank,
 };
 use crate::study::{Run, Status, Study};
 
@@ -134,40 +134,6 @@ pub struct Selection {
     pub adjusted_p: Option<f64>,
 }
 
-/// How much a swept key matters to validation accuracy, over the finished runs of a network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Importance {
-    /// Network.
-    pub network: String,
-    /// Key path.
-    pub key: String,
-    /// Number of values, or of the ranges that many values were put into.
-    pub values: usize,
-    /// The values were put into ranges.
-    pub ranges: bool,
-    /// Share of the variance of accuracy that its main effect explains.
-    pub share: f64,
-    /// What `share` comes to in 95 of 100 shuffles, if the key had no effect.
-    pub share_by_chance: Option<f64>,
-    /// Share of the variance of "is among the best tenth" that it explains (PED-ANOVA); `None` for too few runs.
-    pub best: Option<f64>,
-    /// What `best` comes to in 95 of 100 shuffles.
-    pub best_by_chance: Option<f64>,
-}
-
-/// Where the variance of validation accuracy over the finished runs of a network comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sources {
-    /// Network.
-    pub network: String,
-    /// Finished runs.
-    pub runs: usize,
-    /// Share that keys explain only together (interactions of any order), where every combination was run equally often.
-    pub together: Option<f64>,
-    /// Share between seeds of one configuration; `None` where no configuration has two.
-    pub seeds: Option<f64>,
-}
-
 /// All findings of a report.
 #[derive(Debug)]
 pub struct Analysis<'a> {
@@ -181,9 +147,9 @@ pub struct Analysis<'a> {
     pub selections: Vec<Selection>,
     /// Highest round validation accuracy that every chosen run reaches.
     pub target: Option<f64>,
-    /// Importance of the swept keys by network, greatest first.
+    /// Importance of the swept keys by network and objective, greatest first.
     pub importance: Vec<Importance>,
-    /// What the keys leave unexplained, by network.
+    /// What single keys leave unexplained, by network and objective.
     pub sources: Vec<Sources>,
     /// Whether any run was validated.
     pub validated: bool,
@@ -192,14 +158,20 @@ pub struct Analysis<'a> {
 impl<'a> Analysis<'a> {
     /// Studies the finished runs. Without any the analysis is empty.
     pub fn of(study: &'a Study) -> Self {
+        let mut analysis = Self::without_importance(study);
+        (analysis.importance, analysis.sources) = importance(study, &analysis.configurations);
+        analysis
+    }
+
+    /// All but what keys matter, which takes the most time.
+    pub(crate) fn without_importance(study: &'a Study) -> Self {
         let configurations = configurations(study);
         let chosen = choose(&configurations);
         let selections = selections(&configurations, &chosen);
         let validated = configurations.iter().any(|configuration| configuration.validation.is_some());
-        let (importance, sources) = importance(&configurations);
         let mut analysis = Self {
-            importance,
-            sources,
+            importance: Vec::new(),
+            sources: Vec::new(),
             target: target(&configurations, &chosen),
             configurations,
             chosen,
@@ -221,6 +193,14 @@ impl<'a> Analysis<'a> {
     /// The chosen configurations, best first.
     pub fn chosen(&self) -> impl Iterator<Item = &Configuration<'a>> {
         self.chosen.iter().map(|&index| &self.configurations[index])
+    }
+
+    /// The keys that matter to the first objective of a network, the one that matters most first.
+    pub fn ranked_keys(&self, network: &str) -> Vec<&str> {
+        let of_network = || self.importance.iter().filter(|importance| importance.network == network);
+        let first = of_network().next().map(|importance| importance.objective.short);
+        let ranked = of_network().filter(|importance| Some(importance.objective.short) == first);
+        ranked.map(|importance| importance.key.as_str()).collect()
     }
 
     /// Names of the networks in the order of [`Self::chosen`].
@@ -433,87 +413,4 @@ fn target(configurations: &[Configuration<'_>], chosen: &[usize]) -> Option<f64>
     let lowest =
         chosen.iter().flat_map(|&index| configurations[index].done.iter().map(reached)).fold(f64::INFINITY, f64::min);
     TARGETS.iter().rev().copied().find(|&level| level <= lowest && lowest.is_finite())
-}
-
-/// More different numbers than this are put into ranges: each by itself would explain everything.
-const MOST_LEVELS: usize = 8;
-
-/// Ranges for numbers that are too many.
-const RANGES: usize = 6;
-
-/// The value of each run as a level from 0, and whether numbers were put into ranges, each of about as many different values.
-fn levels(values: &[&Value]) -> (Vec<usize>, bool) {
-    let mut distinct: Vec<&Value> = Vec::new();
-    let index = |values: &mut Vec<&'_ Value>, value: &Value| values.iter().position(|seen| *seen == value);
-    for &value in values {
-        if index(&mut distinct, value).is_none() {
-            distinct.push(value);
-        }
-    }
-    let numbers: Option<Vec<f64>> = values.iter().map(|value| value.as_f64()).collect();
-    let Some(numbers) = numbers.filter(|_| distinct.len() > MOST_LEVELS) else {
-        return (values.iter().filter_map(|value| index(&mut distinct, value)).collect(), false);
-    };
-    let mut sorted = numbers.clone();
-    sorted.sort_by(f64::total_cmp);
-    sorted.dedup();
-    let rank = |number: f64| sorted.partition_point(|other| *other < number);
-    (numbers.iter().map(|&number| rank(number) * RANGES / sorted.len()).collect(), true)
-}
-
-fn importance(configurations: &[Configuration<'_>]) -> (Vec<Importance>, Vec<Sources>) {
-    let (mut all, mut sources) = (Vec::new(), Vec::new());
-    let mut networks: Vec<&str> = configurations.iter().map(|configuration| configuration.network.as_str()).collect();
-    networks.dedup();
-    for network in networks {
-        let of_network = || configurations.iter().filter(|configuration| configuration.network == network);
-        let mut keys: Vec<&str> =
-            of_network().flat_map(|c| c.assignments.iter().map(|(key, _)| key.as_str())).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let mut shares = 0.0;
-        for &key in &keys {
-            let runs: Vec<(&Value, f64)> = of_network()
-                .filter_map(|c| Some((c, &c.assignments.iter().find(|(name, _)| name == key)?.1)))
-                .flat_map(|(c, value)| c.done.iter().filter_map(move |run| Some((value, run.validation_top1()?))))
-                .filter(|(_, top1)| top1.is_finite())
-                .collect();
-            let scores: Vec<f64> = runs.iter().map(|(_, top1)| *top1).collect();
-            let (levels, ranges) = levels(&runs.iter().map(|(value, _)| *value).collect::<Vec<_>>());
-            let Some(share) = main_effect(&levels, &scores) else { continue };
-            shares += share;
-            let mut values = levels.clone();
-            values.sort_unstable();
-            values.dedup();
-            let best = best(&scores);
-            let of_best = |levels: &[usize]| ped_anova(levels, best.as_ref()?);
-            all.push(Importance {
-                network: network.to_owned(),
-                key: key.to_owned(),
-                values: values.len(),
-                ranges,
-                share,
-                share_by_chance: chance_level(&levels, |levels| main_effect(levels, &scores)),
-                best: of_best(&levels),
-                best_by_chance: chance_level(&levels, of_best),
-            });
-        }
-        let groups: Vec<Vec<f64>> = of_network()
-            .map(|c| c.done.iter().filter_map(|run| run.validation_top1()).filter(|top1| top1.is_finite()).collect())
-            .collect();
-        let Some(between) = variance_explained(&groups) else { continue };
-        // Shares add up only where every combination of values was run equally often.
-        let combinations: usize = all.iter().filter(|i| i.network == network).map(|i| i.values).product();
-        let grid = groups.len() == combinations
-            && groups.iter().all(|group| group.len() == groups[0].len())
-            && all.iter().filter(|i| i.network == network).all(|i| !i.ranges);
-        sources.push(Sources {
-            network: network.to_owned(),
-            runs: groups.iter().map(Vec::len).sum(),
-            together: (grid && keys.len() > 1).then(|| (between - shares).max(0.0)),
-            seeds: groups.iter().any(|group| group.len() > 1).then_some(1.0 - between),
-        });
-    }
-    all.sort_by(|a, b| a.network.cmp(&b.network).then(b.share.total_cmp(&a.share)));
-    (all, sources)
 }

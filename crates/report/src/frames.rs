@@ -11,7 +11,8 @@ use polars_io::csv::write::CsvWriter;
 use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
 
 use crate::ReportError;
-use crate::analysis::{Analysis, Importance};
+use crate::analysis::Analysis;
+use crate::importance::Importance;
 use crate::mistakes::{class_name, class_names};
 use crate::study::{Run, Study};
 
@@ -43,7 +44,7 @@ pub const FRAMES: [(&str, &str); 8] = [
     ("configurations", "a configuration: means and standard deviations over seeds, rank on validation"),
     ("curves", "an epoch of a configuration: means and standard deviations over seeds"),
     ("comparisons", "a test between two networks"),
-    ("importance", "a swept key of a network"),
+    ("importance", "a swept key of a network and an objective"),
     ("confusion", "a pair of true and predicted class of a chosen configuration, over its seeds"),
     ("examined", "an image of the test part as one run's weights see it: behind calibration and worst mistakes"),
 ];
@@ -332,12 +333,13 @@ fn importance(analysis: &Analysis<'_>) -> Result<DataFrame, ReportError> {
     let reals = |of: &dyn Fn(&Importance) -> Option<f64>| all.iter().map(of).collect::<Vec<Option<f64>>>();
     let columns = vec![
         column("network", all.iter().map(|i| i.network.clone()).collect::<Vec<String>>()),
+        column("objective", all.iter().map(|i| i.objective.name().to_owned()).collect::<Vec<String>>()),
         column("key", all.iter().map(|i| i.key.clone()).collect::<Vec<String>>()),
         column("values", all.iter().map(|i| i.values as u64).collect::<Vec<u64>>()),
-        column("variance_explained", reals(&|i| Some(i.share))),
-        column("variance_explained_by_chance", reals(&|i| i.share_by_chance)),
-        column("ped_anova", reals(&|i| i.best)),
-        column("ped_anova_by_chance", reals(&|i| i.best_by_chance)),
+        column("variance_explained", reals(&|i| i.shares.variance)),
+        column("variance_explained_by_chance", reals(&|i| i.shares.variance_by_chance)),
+        column("ped_anova", reals(&|i| i.shares.best)),
+        column("ped_anova_by_chance", reals(&|i| i.shares.best_by_chance)),
     ];
     Ok(DataFrame::new(all.len(), columns)?)
 }

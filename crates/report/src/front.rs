@@ -20,7 +20,7 @@ pub struct Measure {
     pub write: fn(f64) -> String,
 }
 
-const MEASURES: [Measure; 5] = [
+static MEASURES: [Measure; 5] = [
     Measure {
         name: "validation_top1",
         short: "validation accuracy",
@@ -63,6 +63,35 @@ const MEASURES: [Measure; 5] = [
     },
 ];
 
+impl Measure {
+    /// As `sweep.objective` names it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a run came to. `None` where it has not, or is not a number.
+    pub fn of(&self, run: &Run) -> Option<f64> {
+        (self.of)(run).filter(|value| value.is_finite())
+    }
+
+    /// Like [`Self::of`], with the sign that makes higher better.
+    pub fn high(&self, run: &Run) -> Option<f64> {
+        self.of(run).map(|value| if self.is_accuracy { value } else { -value })
+    }
+}
+
+/// What the study aims at: the objectives where it is of one experiment with several, else validation accuracy.
+pub fn objectives(study: &Study) -> Vec<&'static Measure> {
+    let named = |experiment: &crate::study::Experiment| -> Vec<&'static Measure> {
+        let known = |name: &String| MEASURES.iter().find(|measure| measure.name == name);
+        experiment.objectives.iter().filter_map(known).collect()
+    };
+    match &study.experiments[..] {
+        [experiment] if experiment.objectives.len() > 1 => named(experiment),
+        _ => vec![&MEASURES[0]],
+    }
+}
+
 /// The front of an experiment with several objectives.
 #[derive(Debug)]
 pub struct Front<'a> {
@@ -77,12 +106,7 @@ pub struct Front<'a> {
 impl<'a> Front<'a> {
     /// Nothing where the study is not of one experiment with several objectives.
     pub fn of(study: &Study, analysis: &'a Analysis<'_>) -> Option<Self> {
-        let [experiment] = &study.experiments[..] else { return None };
-        let measures: Vec<&'static Measure> = experiment
-            .objectives
-            .iter()
-            .filter_map(|name| MEASURES.iter().find(|measure| measure.name == name))
-            .collect();
+        let measures = objectives(study);
         if measures.len() < 2 {
             return None;
         }

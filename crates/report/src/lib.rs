@@ -15,6 +15,7 @@ pub mod export;
 mod folder;
 mod frames;
 mod front;
+mod importance;
 mod mistakes;
 mod naming;
 mod page;

@@ -28,14 +28,15 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
         if study.experiments.iter().any(|experiment| experiment.name == *name) {
             continue;
         }
+        let rows = store.runs(row.id)?;
         study.experiments.push(Experiment {
             name: row.name.clone(),
             question: row.question.clone(),
             command: row.command.clone(),
             trials: row.trials as usize,
             objectives: store.objectives(row.id)?,
+            distributions: store.distributions(row.id, &rows)?,
         });
-        let rows = store.runs(row.id)?;
         study.waiting += (row.trials as usize).saturating_sub(rows.len());
         let mut epochs: BTreeMap<i64, Vec<Epoch>> = BTreeMap::new();
         for point in store.curves(row.id)? {
@@ -143,7 +144,7 @@ pub fn evidence(store: &Store, study: &mut Study, evidence: &dyn Evidence) -> Re
     if !known && study.examinations.is_empty() {
         return Ok(());
     }
-    let wanted = mistakes::wanted(study, &Analysis::of(study));
+    let wanted = mistakes::wanted(study, &Analysis::without_importance(study));
     for (fingerprint, place) in wanted {
         if let Some(picture) = evidence.picture(&fingerprint, place).filter(Picture::sound) {
             study.pictures.insert((fingerprint, place), picture.at_most(SIDE));

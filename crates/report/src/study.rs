@@ -39,6 +39,8 @@ pub struct Experiment {
     pub trials: usize,
     /// What it aims at, as `sweep.objective` names it.
     pub objectives: Vec<String>,
+    /// What the values of its varied keys are drawn from, where that is known.
+    pub distributions: BTreeMap<String, store::Distribution>,
 }
 
 /// State of a run.

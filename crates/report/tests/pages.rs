@@ -244,11 +244,12 @@ fn a_search_over_many_values_says_what_matters() {
     let (_folder, written) = written(&study);
     let text = read(&written.markdown);
     let row = |key: &str| -> Vec<f64> {
-        let line = text.lines().find(|line| line.contains(key) && line.contains("6 ranges")).unwrap();
+        let line = text.lines().find(|line| line.contains(key) && line.contains("| 60 |")).unwrap();
         line.split('|').filter_map(|cell| cell.trim().strip_suffix(" %")?.parse().ok()).collect()
     };
     let (rate, dropout) = (row("learning\\_rate"), row("model.dropout"));
-    assert!(rate[0] > 80.0 && rate[0] > 2.0 * rate[1], "the rate explains nearly everything: {rate:?}");
+    // A forest that is shown noise shares it out among the keys, so chance is far from nothing with two of them.
+    assert!(rate[0] > 95.0 && rate[0] > rate[1] + 20.0, "the rate explains nearly everything: {rate:?}");
     assert!(dropout[0] <= dropout[1] + 5.0, "dropout is within chance: {dropout:?}");
     assert!(rate[2] > rate[3] && dropout[2] < rate[2], "PED-ANOVA agrees: {rate:?} {dropout:?}");
     assert!(written.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));

@@ -1,12 +1,15 @@
-//! The statistics agree with scipy and statsmodels (`golden/statistics.py` made the cases).
+//! The statistics agree with scipy, statsmodels and Optuna (`golden/statistics.py` and `golden/importance.py` made the cases).
+
+use std::collections::BTreeMap;
 
 use report::statistics::calibration::{calibration_error, reliability};
-use report::statistics::importance::{best, chance_level, main_effect, ped_anova};
+use report::statistics::importance::{Key, Shares, best, shares};
 use report::statistics::{
-    Estimate, holm, mcnemar, noncentral_t_cdf, paired_t, paired_t_power, pairs_needed, student_t_quantile, welch_t,
-    wilcoxon_signed_rank,
+    Estimate, holm, mcnemar, noncentral_t_cdf, paired_t, paired_t_power, pairs_needed, student_t_quantile,
+    variance_explained, welch_t, wilcoxon_signed_rank,
 };
 use serde_json::Value;
+use store::Distribution;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("golden/statistics.json")).expect("the golden file is JSON")
@@ -135,50 +138,100 @@ fn what_the_data_cannot_give_is_none() {
     assert_eq!(welch_t(&[0.5], &[0.6, 0.7]), None);
 }
 
+/// A study of Optuna: its keys, and for each objective the scores and what Optuna says.
+fn study(of: &Value) -> (Vec<(String, Key)>, Vec<&Value>) {
+    let params = rows(&of["params"]);
+    let keys = of["distributions"].as_object().unwrap().iter().map(|(name, described)| {
+        let (log, real) = (described["log"] == true, |end: &str| described[end].as_f64().unwrap());
+        let distribution = match described["kind"].as_str() {
+            Some("float") => Distribution::Float { low: real("low"), high: real("high"), log },
+            Some(_) => Distribution::Integer { low: real("low") as i64, high: real("high") as i64, log },
+            None => Distribution::Choice(described["choices"].as_array().unwrap().clone()),
+        };
+        let values: Vec<Option<&Value>> = params.iter().map(|params| params.get(name)).collect();
+        (name.clone(), Key::new(&distribution, &values).unwrap())
+    });
+    (keys.collect(), of["objectives"].as_array().unwrap().iter().collect())
+}
+
 #[test]
-fn shares_of_variance_agree_with_statsmodels_and_ped_anova_with_its_definition() {
+fn importances_are_those_of_optuna() {
     let golden: Value = serde_json::from_str(include_str!("golden/importance.json")).unwrap();
-    let rows = rows(&golden["rows"]);
-    let levels = |key: &str| -> Vec<usize> { rows.iter().map(|row| row[key].as_u64().unwrap() as usize).collect() };
-    let scores: Vec<f64> = rows.iter().map(|row| number(&row["score"])).collect();
-    let best = best(&scores).unwrap();
-    assert_eq!(best.iter().filter(|best| **best).count(), 6, "a tenth of 60");
-    let mut explained = 0.0;
-    for key in ["rate", "decay"] {
-        let share = main_effect(&levels(key), &scores).unwrap();
-        close(share, number(&golden["shares"][key]), 1e-9, key);
-        explained += share;
-        let found = ped_anova(&levels(key), &best).unwrap();
-        close(found, number(&golden["ped_anova"][key]), 1e-9, key);
-        // By brute force: the variance of "is among the best" that the levels explain.
-        let indicator: Vec<f64> = best.iter().map(|best| f64::from(u8::from(*best))).collect();
-        close(found, main_effect(&levels(key), &indicator).unwrap(), 1e-9, "as a share of variance");
+    for name in ["grid", "tpe", "two_objectives"] {
+        let (named, objectives) = study(&golden[name]);
+        let keys: Vec<Key> = named.iter().map(|(_, key)| key.clone()).collect();
+        for objective in objectives {
+            let scores: Vec<Vec<f64>> =
+                objective["scores"].as_array().unwrap().iter().map(|score| vec![number(score)]).collect();
+            let found = shares(&keys, &scores);
+            for ((key, _), found) in named.iter().zip(&found) {
+                let what = format!("{name}, {key}");
+                close(found.best.unwrap(), number(&objective["ped_anova"][key]), 1e-9, &what);
+                let forest = &objective["fanova"][key];
+                assert_eq!(found.variance.is_some(), forest.is_object(), "{what}: keys that do not exist everywhere");
+                if let Some(share) = found.variance {
+                    // As far from the mean of Optuna's 30 seeds as those are from each other.
+                    let (mean, std) = (number(&forest["mean"]), number(&forest["std"]));
+                    assert!((share - mean).abs() <= 3.0 * std, "{what}: {share} where Optuna has {mean} ± {std}");
+                }
+            }
+            assert_eq!(shares(&keys, &scores), found, "always the same");
+        }
     }
-    let cells: Vec<usize> = levels("rate").iter().zip(levels("decay")).map(|(rate, decay)| 3 * rate + decay).collect();
-    let between = main_effect(&cells, &scores).unwrap();
-    close(between - explained, number(&golden["shares"]["together"]), 1e-9, "interactions");
-    close(1.0 - between, number(&golden["shares"]["seeds"]), 1e-9, "seeds");
 }
 
 #[test]
-fn shuffled_levels_explain_what_chance_gives() {
-    // For k levels over n normal scores, the share has the mean (k − 1)/(n − 1) and a Beta distribution, whose 95 % quantile for
-    // k = 2 and n = 40 is that of t² with 38 degrees of freedom: 4.098/(4.098 + 38) = 0.097.
-    let scores: Vec<f64> = (0..40).map(|index| student_t_quantile(200.0, (f64::from(index) + 0.5) / 40.0)).collect();
-    let levels: Vec<usize> = (0..40).map(|index| index % 2).collect();
-    let chance = chance_level(&levels, |levels| main_effect(levels, &scores)).unwrap();
-    assert!((0.06..0.14).contains(&chance), "{chance}");
-    assert_eq!(chance_level(&levels, |levels| main_effect(levels, &scores)), Some(chance), "always the same");
+fn the_variance_between_seeds_is_that_of_statsmodels() {
+    let golden: Value = serde_json::from_str(include_str!("golden/importance.json")).unwrap();
+    let mut groups: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let scores = golden["grid"]["objectives"][0]["scores"].as_array().unwrap();
+    for (params, score) in golden["grid"]["params"].as_array().unwrap().iter().zip(scores) {
+        groups.entry(params.to_string()).or_default().push(number(score));
+    }
+    let between = variance_explained(&groups.into_values().collect::<Vec<_>>()).unwrap();
+    close(1.0 - between, number(&golden["anova"]["seeds"]), 1e-9, "seeds");
 }
 
 #[test]
-fn the_best_are_a_tenth_and_at_least_five_and_never_half() {
+fn what_has_no_effect_is_not_above_chance_and_what_has_is() {
+    // A grid of 6 × 6 × 6 with two seeds: the first key matters, the others do not.
+    let choices: Vec<Value> = (0..6).map(Value::from).collect();
+    let points: Vec<[usize; 3]> = (0..216).map(|at| [at / 36, at / 6 % 6, at % 6]).collect();
+    let keys: Vec<Key> = (0..3)
+        .map(|key| {
+            let values: Vec<Option<&Value>> = points.iter().map(|point| Some(&choices[point[key]])).collect();
+            Key::new(&Distribution::Choice(choices.clone()), &values).unwrap()
+        })
+        .collect();
+    // Quantiles of the normal distribution in an order that has nothing to do with the keys.
+    let noise = |at: usize| student_t_quantile(200.0, ((at * 263 % 433) as f64 + 0.5) / 433.0);
+    let scores: Vec<Vec<f64>> = points
+        .iter()
+        .enumerate()
+        .map(|(at, point)| (0..2).map(|seed| 0.5 * point[0] as f64 + noise(2 * at + seed)).collect())
+        .collect();
+    let found = shares(&keys, &scores);
+    let is_above = |shares: &Shares| (shares.variance > shares.variance_by_chance, shares.best > shares.best_by_chance);
+    assert_eq!(is_above(&found[0]), (true, true), "{found:?}");
+    assert_eq!(is_above(&found[1]), (false, false), "{found:?}");
+    assert_eq!(is_above(&found[2]), (false, false), "{found:?}");
+    let merged: Vec<Vec<f64>> = scores.iter().map(|_| vec![0.5, 0.5]).collect();
+    assert_eq!(shares(&keys, &merged), vec![Shares::default(); 3], "nothing differs");
+}
+
+#[test]
+fn the_best_are_a_tenth_with_ties_as_optuna_has_them() {
     let scores = |n: usize| -> Vec<f64> { (0..n).map(|index| index as f64).collect() };
     let count = |scores: &[f64]| best(scores).map(|best| best.iter().filter(|best| **best).count());
     assert_eq!(count(&scores(100)), Some(10));
-    assert_eq!(count(&scores(20)), Some(5));
-    assert_eq!(count(&scores(10)), None, "five of ten are half");
-    assert_eq!(count(&scores(3)), None);
+    assert_eq!(count(&scores(11)), Some(2));
+    assert_eq!(count(&scores(10)), None, "one run is no distribution");
+    let mut ties = scores(40);
+    ties[36..].fill(39.0);
+    ties[34..36].fill(36.0);
+    assert_eq!(count(&ties), Some(4));
+    ties[30..].fill(39.0);
+    assert_eq!(count(&ties), Some(10), "those that tie with the last");
     assert_eq!(count(&[1.0; 100]), None, "all tie");
 }
 

@@ -26,6 +26,7 @@
 //!   consistency.
 //! - **Units**: the migrations' comments are the one place that states them; [`schema`] reads them from there.
 
+mod distribution;
 mod error;
 mod experiment;
 mod file;
@@ -45,6 +46,7 @@ mod search;
 mod session;
 mod statement;
 
+pub use distribution::Distribution;
 pub use error::StoreError;
 pub use experiment::{ExperimentRow, NewExperiment, NewTrial};
 pub use file::Store;

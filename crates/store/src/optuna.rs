@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::session::{Access, Problem, Session};
-use crate::{EpochRecord, ExperimentId, RunRow, RunStatus, Store, StoreError};
+use crate::{Distribution, EpochRecord, ExperimentId, RunRow, RunStatus, Store, StoreError};
 
 const TABLES: &str = include_str!("optuna.sql");
 
@@ -19,74 +19,28 @@ const TABLES: &str = include_str!("optuna.sql");
 pub struct Study {
     /// Runs that became trials.
     pub trials: u32,
-    /// What is maximized: `validation_top1`, or `test_top1` where there is no validation part.
-    pub objective: &'static str,
+    /// What it aims at, by the names of `sweep.objective`: several where the experiment has several; else `validation_top1`, or
+    /// `test_top1` where there is no validation part.
+    pub objectives: Vec<String>,
 }
 
-/// How the values of a key are distributed, in Optuna's words.
-#[derive(Clone, Debug, PartialEq)]
-enum Distribution {
-    Float { low: f64, high: f64, log: bool },
-    Integer { low: i64, high: i64 },
-    Categorical(Vec<Value>),
+/// Whether a measure is to be high.
+fn is_maximized(measure: &str) -> bool {
+    measure.ends_with("_top1")
 }
 
-impl Distribution {
-    /// From all values that an experiment has of a key.
-    fn of(values: &[&Value]) -> Self {
-        let integers: Option<Vec<i64>> = values.iter().map(|value| value.as_i64()).collect();
-        let numbers: Option<Vec<f64>> = values.iter().map(|value| value.as_f64()).collect();
-        match (integers, numbers) {
-            (Some(all), _) => {
-                let (low, high) = (all.iter().copied().min(), all.iter().copied().max());
-                Self::Integer { low: low.unwrap_or(0), high: high.unwrap_or(0) }
-            }
-            (None, Some(all)) => {
-                let low = all.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                // Over two decades a scale that is not logarithmic would see the largest values only.
-                Self::Float { low, high, log: low > 0.0 && high / low >= 100.0 }
-            }
-            (None, None) => {
-                let mut choices: Vec<Value> = Vec::new();
-                for value in values.iter().map(|value| choice(value)) {
-                    if !choices.contains(&value) {
-                        choices.push(value);
-                    }
-                }
-                Self::Categorical(choices)
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        let (name, attributes) = match self {
-            Self::Float { low, high, log } => {
-                ("FloatDistribution", json!({ "step": null, "low": low, "high": high, "log": log }))
-            }
-            Self::Integer { low, high } => {
-                ("IntDistribution", json!({ "log": false, "step": 1, "low": low, "high": high }))
-            }
-            Self::Categorical(choices) => ("CategoricalDistribution", json!({ "choices": choices })),
-        };
-        json!({ "name": name, "attributes": attributes })
-    }
-
-    /// Optuna keeps a number: the value, or which choice it is.
-    fn number(&self, value: &Value) -> Option<f64> {
-        match self {
-            Self::Categorical(choices) => {
-                let index = choices.iter().position(|known| *known == choice(value))?;
-                Some(index as f64)
-            }
-            _ => value.as_f64(),
-        }
-    }
-}
-
-/// A choice must be nothing, a truth, a number or text: lists and tables become text.
-fn choice(value: &Value) -> Value {
-    if value.is_array() || value.is_object() { value.to_string().into() } else { value.clone() }
+/// What a run came to. `None` where it has not, or is not a number.
+fn value(run: &RunRow, measure: &str) -> Option<f64> {
+    let value = match measure {
+        "validation_top1" => run.validation_top1,
+        "validation_loss" => run.validation_loss,
+        "train_seconds" => run.train_seconds,
+        "macs_per_image" => Some(run.macs_per_image as f64),
+        "parameters" => Some(run.parameters as f64),
+        "test_top1" => run.test_top1,
+        _ => None,
+    };
+    value.filter(|value| value.is_finite())
 }
 
 /// Optuna's times are text without a zone; these are UTC.
@@ -94,17 +48,28 @@ const TIME: &str = "strftime('%Y-%m-%d %H:%M:%f', ? / 1000.0, 'unixepoch')";
 
 impl Store {
     /// Writes the experiment's runs as a study of Optuna into a new file. Each trial of the plan that has been run is one of
-    /// Optuna's, with the varied keys as parameters (and `network` where there are several), its validation accuracy as the value
-    /// to be maximized, and the epochs' as intermediate values. The file must not be there yet.
+    /// Optuna's, with the varied keys as parameters (and `network` where there are several) over what `[sweep.space]` has for them.
+    /// Its values are those of the experiment's objectives where there are several, else its validation accuracy, to be maximized,
+    /// with the epochs' as intermediate values. The file must not be there yet.
     ///
     /// # Errors
     /// [`StoreError::Database`] where the file cannot be written.
     pub fn write_optuna(&self, experiment: ExperimentId, name: &str, path: &Path) -> Result<Study, StoreError> {
         let runs = self.runs(experiment)?;
         let epochs = self.epochs(experiment)?;
+        let mut objectives = self.objectives(experiment)?;
+        if objectives.len() < 2 {
+            let validated = runs.iter().any(|run| run.validation_top1.is_some());
+            objectives = vec![if validated { "validation_top1" } else { "test_top1" }.to_owned()];
+        }
+        let mut distributions = self.distributions(experiment, &runs)?;
+        if runs.iter().any(|run| run.network != runs[0].network) {
+            let names: Vec<Value> = runs.iter().map(|run| run.network.as_str().into()).collect();
+            distributions.insert("network".to_owned(), Distribution::of(&names.iter().collect::<Vec<_>>()));
+        }
         let mut session = Session::open(path, Access::Write).map_err(|problem| problem.at(path))?;
         session.run(async |connection| {
-            let study = write(connection, name, &runs, &epochs).await?;
+            let study = write(connection, name, &runs, &epochs, &objectives, &distributions).await?;
             // A file by itself, as Optuna makes it.
             sqlx::query("PRAGMA journal_mode = DELETE").execute(connection).await?;
             Ok(study)
@@ -117,9 +82,10 @@ async fn write(
     name: &str,
     runs: &[RunRow],
     epochs: &[EpochRecord],
+    objectives: &[String],
+    distributions: &BTreeMap<String, Distribution>,
 ) -> Result<Study, Problem> {
-    let objective = if runs.iter().any(|run| run.validation_top1.is_some()) { "validation_top1" } else { "test_top1" };
-    let networks = runs.iter().any(|run| run.network != runs[0].network);
+    let networks = distributions.contains_key("network");
     let parameters: Vec<Vec<(String, Value)>> = runs
         .iter()
         .map(|run| {
@@ -127,23 +93,27 @@ async fn write(
             run.assignments.0.iter().cloned().chain(network).collect()
         })
         .collect();
-    let mut values: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-    for (key, value) in parameters.iter().flatten() {
-        values.entry(key).or_default().push(value);
-    }
-    let distributions: BTreeMap<&str, Distribution> =
-        values.into_iter().map(|(key, values)| (key, Distribution::of(&values))).collect();
-
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::raw_sql(TABLES).execute(&mut *transaction).await?;
     sqlx::query("INSERT INTO studies (study_id, study_name) VALUES (1, ?1)")
         .bind(name)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query("INSERT INTO study_directions (direction, study_id, objective) VALUES ('MAXIMIZE', 1, 0)")
-        .execute(&mut *transaction)
-        .await?;
-    let about = [("objective", Value::from(objective)), ("made_by", Value::from("pipeline"))];
+    for (place, objective) in (0_i64..).zip(objectives) {
+        sqlx::query("INSERT INTO study_directions (direction, study_id, objective) VALUES (?1, 1, ?2)")
+            .bind(if is_maximized(objective) { "MAXIMIZE" } else { "MINIMIZE" })
+            .bind(place)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    // optuna-dashboard titles its axes by the names of metrics.
+    sqlx::query(
+        "INSERT INTO study_system_attributes (study_id, \"key\", value_json) VALUES (1, 'study:metric_names', ?1)",
+    )
+    .bind(json!(objectives).to_string())
+    .execute(&mut *transaction)
+    .await?;
+    let about = [("objective", Value::from(objectives.join(", "))), ("made_by", Value::from("pipeline"))];
     for (key, value) in about {
         sqlx::query("INSERT INTO study_user_attributes (study_id, \"key\", value_json) VALUES (1, ?1, ?2)")
             .bind(key)
@@ -153,9 +123,9 @@ async fn write(
     }
     for ((index, run), parameters) in (0_i64..).zip(runs).zip(&parameters) {
         let trial = index + 1;
-        let value = if objective == "validation_top1" { run.validation_top1 } else { run.test_top1 };
+        let values: Option<Vec<f64>> = objectives.iter().map(|objective| value(run, objective)).collect();
         let state = match run.status {
-            RunStatus::Done if value.is_some() => "COMPLETE",
+            RunStatus::Done if values.is_some() => "COMPLETE",
             RunStatus::Running => "RUNNING",
             RunStatus::Pruned => "PRUNED",
             RunStatus::Queued | RunStatus::Interrupted => "WAITING",
@@ -182,11 +152,12 @@ async fn write(
                 .execute(&mut *transaction)
                 .await?;
         }
-        if let (Some(value), "COMPLETE") = (value, state) {
+        for (place, value) in (0_i64..).zip(values.iter().flatten()).filter(|_| state == "COMPLETE") {
             sqlx::query(
-                "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?1, 0, ?2, 'FINITE')",
+                "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?1, ?2, ?3, 'FINITE')",
             )
             .bind(trial)
+            .bind(place)
             .bind(value)
             .execute(&mut *transaction)
             .await?;
@@ -226,28 +197,12 @@ async fn write(
         }
     }
     transaction.commit().await?;
-    Ok(Study { trials: u32::try_from(runs.len())?, objective })
+    Ok(Study { trials: u32::try_from(runs.len())?, objectives: objectives.to_vec() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_distributed_as_its_values_are() {
-        let of = |values: &[Value]| Distribution::of(&values.iter().collect::<Vec<_>>());
-        assert_eq!(of(&[json!(0.0), json!(0.5)]), Distribution::Float { low: 0.0, high: 0.5, log: false });
-        assert_eq!(
-            of(&[json!(0.1), json!(0.001), json!(0.01)]),
-            Distribution::Float { low: 0.001, high: 0.1, log: true }
-        );
-        assert_eq!(of(&[json!(1), json!(0.5)]), Distribution::Float { low: 0.5, high: 1.0, log: false });
-        assert_eq!(of(&[json!(64), json!(16)]), Distribution::Integer { low: 16, high: 64 });
-        let choices = of(&[json!("sgd"), json!({"kind": "step"}), json!("sgd"), json!(1)]);
-        assert_eq!(choices, Distribution::Categorical(vec![json!("sgd"), json!("{\"kind\":\"step\"}"), json!(1)]));
-        assert_eq!(choices.number(&json!(1)), Some(2.0));
-        assert_eq!(choices.number(&json!({"kind": "step"})), Some(1.0));
-    }
 
     #[test]
     fn the_tables_are_those_that_optuna_reads() {
@@ -283,7 +238,7 @@ mod tests {
 
         let path = folder.path().join("study.db");
         let study = store.write_optuna(id, "x<y>", &path).unwrap();
-        assert_eq!(study, Study { trials: 2, objective: "validation_top1" });
+        assert_eq!(study, Study { trials: 2, objectives: vec!["validation_top1".to_owned()] });
         let mut session = Session::open(&path, Access::Read).unwrap();
         let mut rows = |sql: &'static str| -> Vec<String> {
             session.run(async |connection| Ok(sqlx::query_scalar(sql).fetch_all(connection).await?)).unwrap()
@@ -301,7 +256,7 @@ mod tests {
         assert_eq!(
             rows("SELECT param_name || ' ' || param_value || ' ' || distribution_json FROM trial_params ORDER BY trial_id"),
             ["0.0", "0.1"].map(|value| {
-                format!("train.weight_decay {value} {{\"attributes\":{{\"high\":0.1,\"log\":false,\"low\":0.0,\"step\":null}},\"name\":\"FloatDistribution\"}}")
+                format!("train.weight_decay {value} {{\"attributes\":{{\"choices\":[0.0,0.1]}},\"name\":\"CategoricalDistribution\"}}")
             })
         );
         assert_eq!(rows("SELECT trial_id || ' ' || value || ' ' || value_type FROM trial_values"), ["1 0.75 FINITE"]);

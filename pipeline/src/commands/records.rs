@@ -42,7 +42,7 @@ pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
             .inspect_err(|_| {
                 let _ = std::fs::remove_file(&temporary);
             })?;
-        let what = format!("Optuna's database, {} maximized", study.objective);
+        let what = format!("Optuna's database, by {}", study.objectives.join(" and "));
         table.push(vec![text(file.display().to_string()), integer(study.trials), text(what)]);
     }
     rows(&["written", "runs", "holds"], &table, &Rows { format: Format::Table, out: None })?;

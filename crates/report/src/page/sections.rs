@@ -8,6 +8,7 @@ use crate::answer::{accuracy, answer, notes, states};
 use crate::evidence::Examination;
 use crate::frames::FRAMES;
 use crate::front::Front;
+use crate::importance::Importance;
 use crate::mistakes::{MOST_PAIRS, class_name, class_names, confused, examined};
 use crate::naming;
 use crate::plots::{Plot, Plots};
@@ -356,49 +357,73 @@ fn importance(analysis: &Analysis<'_>) -> Vec<Table> {
         return Vec::new();
     }
     let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+    let mut objectives: Vec<&str> = analysis.importance.iter().map(|importance| importance.objective.short).collect();
+    objectives.sort_unstable();
+    objectives.dedup();
+    let several = objectives.len() > 1;
     let mut rows = Vec::new();
+    let mut seeds = Vec::new();
+    let first = |network: &str, objective: &str| match several {
+        true => vec![network.to_owned(), objective.to_owned()],
+        false => vec![network.to_owned()],
+    };
     for network in analysis.networks() {
-        for importance in analysis.importance.iter().filter(|importance| importance.network == network) {
-            rows.push(vec![
-                importance.network.clone(),
-                text::visible(&importance.key),
-                format!("{}{}", importance.values, if importance.ranges { " ranges" } else { "" }),
-                share(Some(importance.share)),
-                share(importance.share_by_chance),
-                share(importance.best),
-                share(importance.best_by_chance),
-            ]);
-        }
         for sources in analysis.sources.iter().filter(|sources| sources.network == network) {
-            let mut rest = |name: &str, part: Option<f64>| {
-                if part.is_some() {
-                    let cells = [sources.network.as_str(), name, "", &share(part), "", "", ""];
-                    rows.push(cells.map(str::to_owned).to_vec());
-                }
-            };
-            rest("keys together (interactions)", sources.together);
-            rest("seeds", sources.seeds);
+            let objective = sources.objective.short;
+            let of =
+                |importance: &&Importance| importance.network == network && importance.objective.short == objective;
+            for importance in analysis.importance.iter().filter(of) {
+                let own = [
+                    text::visible(&importance.key),
+                    importance.values.to_string(),
+                    share(importance.shares.variance),
+                    share(importance.shares.variance_by_chance),
+                    share(importance.shares.best),
+                    share(importance.shares.best_by_chance),
+                ];
+                rows.push([first(network, objective), own.to_vec()].concat());
+            }
+            if sources.together.is_some() {
+                let own = ["keys together (interactions)", "", &share(sources.together), "", "", ""];
+                rows.push([first(network, objective), own.map(str::to_owned).to_vec()].concat());
+            }
+            if sources.seeds.is_some() {
+                seeds.push(format!("{} for {network} ({objective})", share(sources.seeds)));
+            }
         }
     }
-    let mut note = "Share of the variance of validation accuracy over all finished runs that each key explains by itself (main effect), \
-                    beside what shuffled values reach in 95 of 100 cases: what is not above that may be chance."
-        .to_owned();
-    if analysis.importance.iter().any(|importance| importance.best.is_some()) {
+    let mut note = format!(
+        "Variance explained: the share of the variance, over the whole range of all keys, that each key explains by itself (functional \
+         analysis of variance over a random forest, Hutter et al. 2014; a range that was searched by its logarithm counts by it), from \
+         all finished runs{}. Beside it what the key would reach in 5 of 100 cases if its values were shuffled: what is not above that \
+         may be chance.",
+        if several { ", for each objective" } else { "; of validation accuracy" }
+    );
+    if analysis.importance.iter().any(|importance| importance.shares.best.is_some()) {
         note.push_str(
-            " PED-ANOVA: the share of the variance of \"is among the best tenth of the runs\" (Watanabe et al. 2023).",
+            " Among the best: which keys tell the best tenth of the runs from the rest, as shares of all keys (PED-ANOVA, Watanabe et al. \
+             2023); this is what Optuna shows of the exported study.",
         );
     } else {
+        note.push_str(" There is no best tenth to speak of: that takes more than ten runs that differ.");
+    }
+    if analysis.importance.iter().any(|importance| importance.shares.variance.is_none()) {
+        note.push_str(" A key that exists only beside certain values of others is no part of the forest (–).");
+    }
+    if !seeds.is_empty() {
         note.push_str(&format!(
-            " PED-ANOVA needs {} runs among the best, and twice as many others: there are too few.",
-            crate::statistics::importance::LEAST_TOP
+            " Of the variance between runs, so much is between seeds of the same configuration: {}.",
+            seeds.join(", ")
         ));
     }
-    if analysis.importance.iter().any(|importance| importance.ranges) {
-        note.push_str(" A key with many numbers was cut into ranges that hold equally many of them.");
-    }
     let title = "Which setting matters".to_owned();
-    let header = ["network", "key", "values", "variance explained", "by chance", "PED-ANOVA", "by chance"];
-    vec![Table { title, header: words(&header), rows, right: vec![false, false, true, true, true, true, true], note }]
+    let mut header = vec!["network", "key", "values", "variance explained", "by chance", "among the best", "by chance"];
+    let mut right = vec![false, false, true, true, true, true, true];
+    if several {
+        header.insert(1, "objective");
+        right.insert(1, false);
+    }
+    vec![Table { title, header: words(&header), rows, right, note }]
 }
 
 fn configurations(analysis: &Analysis<'_>, plots: &Plots) -> Section {

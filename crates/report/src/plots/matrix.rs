@@ -55,13 +55,7 @@ fn key(canvas: &mut Canvas<'_>, (x, y): (f64, f64), height: f64, low: &str, high
 pub fn heat(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     let mut plots = Vec::new();
     for network in scene.analysis.networks() {
-        let keys: Vec<&str> = scene
-            .analysis
-            .importance
-            .iter()
-            .filter(|importance| importance.network == network)
-            .map(|importance| importance.key.as_str())
-            .collect();
+        let keys = scene.analysis.ranked_keys(network);
         let [across, down, ..] = keys[..] else { continue };
         // Numbers run along the horizontal axis where only one of the keys is numeric.
         let numeric = |key: &str| {

@@ -86,10 +86,8 @@ pub fn parallel(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             continue;
         }
         // The keys that matter least stand farthest from the accuracy.
-        let rank = |key: &String| {
-            let mut importance = scene.analysis.importance.iter().filter(|i| i.network == network);
-            importance.position(|i| i.key == *key).unwrap_or(usize::MAX)
-        };
+        let ranked = scene.analysis.ranked_keys(network);
+        let rank = |key: &String| ranked.iter().position(|known| known == key).unwrap_or(usize::MAX);
         keys.sort_by_key(|key| std::cmp::Reverse(rank(key)));
         let hidden = keys.len().saturating_sub(MOST_KEYS);
         keys.drain(..hidden);

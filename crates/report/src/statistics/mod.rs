@@ -4,9 +4,11 @@
 //! A result that the data cannot give (no spread, too few pairs) is `None`, never NaN.
 
 pub mod calibration;
+pub mod forest;
 pub mod importance;
 mod mcnemar;
 mod power;
+mod random;
 mod student;
 mod wilcoxon;
 

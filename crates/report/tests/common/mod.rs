@@ -56,6 +56,7 @@ pub fn study(size: &Size) -> Study {
             command: "pipeline sweep experiments/glyphs.toml".into(),
             trials: 0,
             objectives: Vec::new(),
+            distributions: std::collections::BTreeMap::new(),
         }],
         ..Study::default()
     };
