@@ -219,6 +219,71 @@ fn long_lists_are_parted_into_pages() {
     }
 }
 
+/// The numbers of the runs in a page's table, in its order.
+fn run_numbers(body: &str) -> Vec<i64> {
+    let links = body.split("<a href=\"/run/").skip(1);
+    links.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn heads_of_columns_sort_all_pages() {
+    let place = Workplace::new();
+    let store = Store::open(place.path(DB)).unwrap();
+    let trials: Vec<NewTrial> = (0..250)
+        .map(|number| NewTrial {
+            identity: format!("trial {number:03}"),
+            canonical: "{}".to_owned(),
+            label: format!("label {:03}", number * 7 % 250),
+            architecture: "lenet5".to_owned(),
+            ..NewTrial::default()
+        })
+        .collect();
+    let new = NewExperiment { name: "many".to_owned(), ..NewExperiment::default() };
+    let id = store.record_experiment(&new, &trials).unwrap();
+    for trial in 0..250_u32 {
+        let run = store.claim_next(id, "w", Duration::from_secs(600), &Provenance::default()).unwrap().unwrap().run;
+        if trial < 240 {
+            let accuracy = f64::from(trial * 11 % 240) / 240.0;
+            let row = EpochRow { epoch: 1, validation_top1: Some(accuracy), ..Default::default() };
+            store.record_epoch(run, "w", &row).unwrap();
+        }
+    }
+    let server = Server::start(&place);
+    let plain = server.get("/experiment/1").body;
+    assert!(plain.contains("<th class=\"number\" aria-sort=\"descending\"><a id=\"sort-run\""), "{plain}");
+    assert!(plain.contains("href=\"?sort=validation_top1&amp;order=descending#sort-validation_top1\""), "{plain}");
+    assert!(plain.contains("href=\"?sort=label&amp;order=ascending#sort-label\""), "words from a to z");
+    assert!(plain.contains("href=\"?sort=run&amp;order=ascending#sort-run\""), "the other way");
+    assert_eq!(plain.matches("aria-sort").count(), 1);
+
+    let sorted = "/experiment/1?sort=validation_top1&order=descending";
+    let best = server.get(sorted).body;
+    assert!(
+        best.contains("href=\"?page=2&amp;sort=validation_top1&amp;order=descending#sort-validation_top1\""),
+        "{best}"
+    );
+    assert!(best.contains("<th class=\"number\" aria-sort=\"descending\"><a id=\"sort-validation_top1\""), "{best}");
+    assert!(best.contains("href=\"?sort=validation_top1&amp;order=ascending#sort-validation_top1\""), "{best}");
+    let found = [run_numbers(&best), run_numbers(&server.get(&format!("{sorted}&page=2")).body)].concat();
+    // The run of each trial has its number and one more; those that nothing is known of come last, the newest first.
+    let mut expected: Vec<i64> = (1..=240).collect();
+    expected.sort_by_key(|run| -((run - 1) * 11 % 240));
+    expected.extend((241..=250).rev());
+    assert_eq!(found, expected);
+    let rising = run_numbers(&server.get("/experiment/1?sort=validation_top1&order=ascending").body);
+    assert_eq!(rising[..], expected[40..240].iter().rev().copied().collect::<Vec<_>>());
+    let by_label = run_numbers(&server.get("/experiment/1?page=1&sort=label").body);
+    assert_eq!(by_label[..3], [1, 1 + 143, 1 + 36], "7 × 143 and 7 × 36 leave 1 and 2 of 250");
+    assert_eq!(server.get("/?sort=experiment&order=ascending").status, 200);
+    assert!(!server.get("/run/1").body.contains("?sort="), "single runs have no lists");
+    for query in ["sort=x", "sort=run_id", "sort=run&order=up", "sort=run%22", "sort=", "sort=1", "sort=run;"] {
+        assert_eq!(server.get(&format!("/experiment/1?{query}")).status, 404, "{query}");
+    }
+    for path in ["/?sort=label", "/run/1?sort=run"] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+}
+
 #[test]
 fn names_and_notes_are_text_on_every_page() {
     let place = Workplace::new();

@@ -51,7 +51,7 @@ pub use error::StoreError;
 pub use experiment::{ExperimentRow, NewExperiment, NewTrial};
 pub use file::Store;
 pub use identifier::{ExperimentId, RunId, RunStatus, Split};
-pub use listing::{Listing, RunFiles};
+pub use listing::{EXPERIMENT_COLUMNS, Listing, Order, RUN_COLUMNS, RunFiles};
 pub use mark::Subject;
 pub use merge::{Fate, Merged, MergedRun};
 pub use optuna::Study;

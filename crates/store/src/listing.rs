@@ -20,7 +20,62 @@ pub struct Listing<'a> {
     pub limit: Option<u32>,
     /// Without so many of the newest.
     pub skip: u32,
+    /// In the order of a column, in the place of the newest first.
+    pub order: Option<Order<'a>>,
 }
+
+/// Rows in the order of a column; what is not known comes last, and equal rows as they come otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order<'a> {
+    /// A column of the list.
+    pub column: &'a str,
+    /// The greatest first.
+    pub descending: bool,
+}
+
+impl Order<'_> {
+    /// What comes before the usual order. `of` are the columns of the list.
+    fn sql(order: Option<Self>, of: &[&'static str]) -> String {
+        let found =
+            order.and_then(|order| Some((of.iter().find(|column| **column == order.column)?, order.descending)));
+        found.map_or_else(String::new, |(column, descending)| {
+            let way = if descending { "DESC" } else { "ASC" };
+            format!("\"{column}\" {way} NULLS LAST, ")
+        })
+    }
+}
+
+/// Columns of [`Store::list_experiments`].
+pub const EXPERIMENT_COLUMNS: [&str; 11] = [
+    "experiment",
+    "trials",
+    "done",
+    "pruned",
+    "failed",
+    "running",
+    "planned_utc",
+    "tags",
+    "archived",
+    "note",
+    "question",
+];
+
+/// Columns of [`Store::list_runs`].
+pub const RUN_COLUMNS: [&str; 13] = [
+    "run",
+    "experiment",
+    "label",
+    "attempt",
+    "status",
+    "epochs",
+    "validation_top1",
+    "test_top1",
+    "train_seconds",
+    "started_utc",
+    "tags",
+    "archived",
+    "note",
+];
 
 fn optional(text: Option<&str>) -> Value {
     text.map_or(Value::Null, Value::from)
@@ -31,9 +86,10 @@ const STANDING: &str =
     "CASE WHEN r.status = 'running' AND coalesce(r.lease_until_ms, 0) <= ?7 THEN 'interrupted' ELSE r.status END";
 
 impl Store {
-    /// Experiments, the one that was planned last first: how many of their trials are done, tags, note.
+    /// Experiments, the one that was planned last first unless asked otherwise: how many of their trials are done, tags, note.
     pub fn list_experiments(&self, listing: &Listing) -> Result<Table, StoreError> {
-        self.query(
+        let order = Order::sql(listing.order, &EXPERIMENT_COLUMNS);
+        let sql = format!(
             "SELECT x.name AS experiment,
                 count(p.identity) AS trials,
                 coalesce(sum(s.status = 'done'), 0) AS done,
@@ -54,8 +110,11 @@ impl Store {
                 AND (?2 IS NULL OR EXISTS (SELECT 1 FROM experiment_tags AS g
                     WHERE g.experiment_id = x.experiment_id AND g.tag = ?2))
              GROUP BY x.experiment_id
-             ORDER BY x.updated_ms DESC, x.experiment_id DESC
-             LIMIT ?3 OFFSET ?5",
+             ORDER BY {order}x.updated_ms DESC, x.experiment_id DESC
+             LIMIT ?3 OFFSET ?5"
+        );
+        self.query(
+            &sql,
             &[
                 Value::Integer(listing.archived.into()),
                 optional(listing.tag),
@@ -66,8 +125,9 @@ impl Store {
         )
     }
 
-    /// Runs, all attempts of them, the newest first, with the last epoch's validation and the test.
+    /// Runs, all attempts of them, the newest first unless asked otherwise, with the last epoch's validation and the test.
     pub fn list_runs(&self, listing: &Listing) -> Result<Table, StoreError> {
+        let order = Order::sql(listing.order, &RUN_COLUMNS);
         let sql = format!(
             "SELECT r.run_id AS run, x.name AS experiment, p.label, r.attempt, {STANDING} AS status,
                 coalesce(e.epoch, 0) AS epochs, e.validation_top1, v.top1 AS test_top1, r.train_seconds,
@@ -92,7 +152,7 @@ impl Store {
                 AND (?4 IS NULL OR p.variant = ?4 OR t.architecture = ?4)
                 AND (?5 OR NOT (r.run_id IN (SELECT run_id FROM archived_runs)
                     OR coalesce(x.experiment_id IN (SELECT experiment_id FROM archived_experiments), 0)))
-             ORDER BY r.run_id DESC
+             ORDER BY {order}r.run_id DESC
              LIMIT ?6 OFFSET ?8"
         );
         self.query(

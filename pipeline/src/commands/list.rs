@@ -51,6 +51,7 @@ pub fn run(list: &List, global: &Global) -> anyhow::Result<Exit> {
         archived: list.archived,
         limit: list.limit,
         skip: 0,
+        order: None,
     };
     let of_runs = list.runs || experiment.is_some() || list.status.is_some() || list.network.is_some();
     let table = if of_runs { store.list_runs(&listing)? } else { store.list_experiments(&listing)? };

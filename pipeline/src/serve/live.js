@@ -3,8 +3,15 @@
 const main = document.querySelector("main");
 const live = document.getElementById("live");
 let shown = null;
-// What is as it was stays, with what is selected in it; a table that is replaced stays scrolled to where it was.
+// What is as it was stays, with what is selected in it; a table that is replaced stays scrolled to where it was, and the head of a column
+// keeps the keyboard.
 function put(text) {
+  const focused = document.activeElement && document.activeElement.id;
+  replace(text);
+  const again = focused && document.getElementById(focused);
+  if (again && again !== document.activeElement) again.focus({ preventScroll: true });
+}
+function replace(text) {
   const template = document.createElement("template");
   template.innerHTML = text;
   const [before, after] = [[...main.children], [...template.content.children]];

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use store::{ExperimentId, Listing, RunId, StoreError, Table, Value, named};
+use store::{EXPERIMENT_COLUMNS, ExperimentId, Listing, Order, RUN_COLUMNS, RunId, StoreError, Table, Value, named};
 
 use super::{
     Response, Site,
@@ -35,20 +35,95 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Answers a path. In the query `page=2` asks for further rows, `part` for what changes alone.
+/// Which rows of a list are shown.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    /// From 1.
+    page: u32,
+    order: Option<Order<'a>>,
+}
+
+impl<'a> View<'a> {
+    /// What the words of a query ask for. `None` where they make no sense.
+    fn asked(query: &'a str) -> Option<Self> {
+        let word = |key: &str| query.split('&').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let page = word("page").map_or(Some(1), |text| text.parse().ok());
+        let page = page.filter(|page| (1..=u32::MAX / ROWS).contains(page))?;
+        let descending = match word("order") {
+            None | Some("ascending") => false,
+            Some("descending") => true,
+            Some(_) => return None,
+        };
+        Some(Self { page, order: word("sort").map(|column| Order { column, descending }) })
+    }
+
+    /// A link to rows of the same page of the site. It ends at the column that sorts them, so that who sorts stays where they are.
+    fn link(self) -> String {
+        let page = if self.page > 1 { format!("page={}", self.page) } else { String::new() };
+        match self.order {
+            None => format!("?page={}", self.page),
+            Some(Order { column, descending }) => {
+                let way = if descending { "descending" } else { "ascending" };
+                let and = if page.is_empty() { "" } else { "&amp;" };
+                format!("?{page}{and}sort={column}&amp;order={way}#sort-{column}")
+            }
+        }
+    }
+
+    /// What [`paged`] wants to see of a page.
+    fn listing(self, experiment: Option<i64>) -> Listing<'a> {
+        let experiment = experiment.map(ExperimentId);
+        Listing {
+            experiment,
+            limit: Some(ROWS + 1),
+            skip: (self.page - 1) * ROWS,
+            order: self.order,
+            ..Listing::default()
+        }
+    }
+}
+
+/// How the heads of a table sort it: what is shown, and how the rows are sorted unless asked.
+type Sorting<'a> = Option<(View<'a>, Order<'a>)>;
+
+/// The head of a column, with a link that sorts by it: numbers and times the greatest first, the other way at the second time.
+fn head(name: &str, is_number: bool, sorting: Sorting<'_>) -> String {
+    let class = if is_number { " class=\"number\"" } else { "" };
+    let shown = escaped(name);
+    let Some((view, usual)) = sorting else { return format!("<th{class}>{shown}</th>") };
+    let now = view.order.unwrap_or(usual);
+    let is_sorted = now.column == name;
+    let descending = if is_sorted { !now.descending } else { is_number || name.ends_with("_utc") };
+    let to = View { page: 1, order: Some(Order { column: name, descending }) }.link();
+    let (state, arrow) = match (is_sorted, now.descending) {
+        (false, _) => ("", ""),
+        (true, false) => (" aria-sort=\"ascending\"", " ▲"),
+        (true, true) => (" aria-sort=\"descending\"", " ▼"),
+    };
+    let arrow = if arrow.is_empty() { String::new() } else { format!("<span aria-hidden=\"true\">{arrow}</span>") };
+    format!("<th{class}{state}><a id=\"sort-{shown}\" href=\"{to}\">{shown}{arrow}</a></th>")
+}
+
+/// Answers a path. In the query `page=2` asks for further rows, `sort=COLUMN` and `order=descending` for their order, `part` for what
+/// changes alone.
 pub fn answer(site: &Site, path: &str, query: &str) -> Response {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     let is_part = query.split('&').any(|word| word == "part");
-    let page = query.split('&').find_map(|word| word.strip_prefix("page=")).map_or(Some(1), |text| text.parse().ok());
-    let Some(page) = page.filter(|page| (1..=u32::MAX / ROWS).contains(page)) else {
-        return Response::text(404, "there is no such page");
+    let Some(view) = View::asked(query) else { return Response::text(404, "there is no such page") };
+    let columns: &[&str] = match parts[..] {
+        [""] => &EXPERIMENT_COLUMNS,
+        ["experiment", _] => &RUN_COLUMNS,
+        _ => &[],
     };
+    if view.order.is_some_and(|order| !columns.contains(&order.column)) {
+        return Response::text(404, "there is no such column to sort by");
+    }
     let content = match parts[..] {
-        [""] => home(site, page),
+        [""] => home(site, view),
         ["style.css"] => return Response::file("text/css; charset=utf-8", STYLE),
         ["live.js"] => return Response::file("text/javascript; charset=utf-8", SCRIPT),
-        ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id, page)),
+        ["experiment", id] => number(id).map_or(Ok(None), |id| experiment(site, id, view)),
         ["experiment", id, "report"] => {
             let name = number(id).map_or(Ok(None), |id| Ok(name_of(site, id)?.map(|name| (id, name))));
             return match name {
@@ -57,7 +132,7 @@ pub fn answer(site: &Site, path: &str, query: &str) -> Response {
                 Err(error) => failed(&error),
             };
         }
-        ["run", id] => number(id).map_or(Ok(None), |id| run(site, id, page)),
+        ["run", id] => number(id).map_or(Ok(None), |id| run(site, id, view)),
         _ => Ok(None),
     };
     match content {
@@ -98,7 +173,8 @@ fn framed(title: &str, body: &str, script: &str) -> String {
 }
 
 /// Takes off the row that only tells that there are more, and says which rows these are, with ways to the others.
-fn paged(rows: &mut Table, page: u32) -> String {
+fn paged(rows: &mut Table, view: View<'_>) -> String {
+    let page = view.page;
     let is_last = rows.rows.len() <= ROWS as usize;
     rows.rows.truncate(ROWS as usize);
     if is_last && page == 1 {
@@ -109,25 +185,27 @@ fn paged(rows: &mut Table, page: u32) -> String {
         0 => "<p class=\"pages\">no rows".to_owned(),
         count => format!("<p class=\"pages\">rows {first} to {}", first + count as u64 - 1),
     };
+    let (before, after) = if view.order.is_some() { ("before", "after") } else { ("newer", "older") };
+    let to = |page| View { page, ..view }.link();
     if page > 1 {
-        out.push_str(&format!(" <a href=\"?page={}\" rel=\"prev\">newer</a>", page - 1));
+        out.push_str(&format!(" <a href=\"{}\" rel=\"prev\">{before}</a>", to(page - 1)));
     }
     if !is_last {
-        out.push_str(&format!(" <a href=\"?page={}\" rel=\"next\">older</a>", page + 1));
+        out.push_str(&format!(" <a href=\"{}\" rel=\"next\">{after}</a>", to(page + 1)));
     }
     out.push_str("</p>");
     out
 }
 
-/// What [`paged`] wants to see of a page.
-fn listing(experiment: Option<i64>, page: u32) -> Listing<'static> {
-    let experiment = experiment.map(ExperimentId);
-    Listing { experiment, limit: Some(ROWS + 1), skip: (page - 1) * ROWS, ..Listing::default() }
-}
-
 /// Rows as a table; `link` gives where a cell leads. The first rows have the colours of as many curves, which are drawn from the
-/// last of them to the first.
-fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<String>, curves: usize) -> String {
+/// last of them to the first. With `sorting` the heads sort.
+fn table(
+    rows: &Table,
+    skip: &[&str],
+    link: &dyn Fn(&str, &[Value]) -> Option<String>,
+    curves: usize,
+    sorting: Sorting<'_>,
+) -> String {
     if rows.rows.is_empty() {
         return "<p class=\"none\">nothing yet</p>".to_owned();
     }
@@ -136,8 +214,7 @@ fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<St
     let mut out = String::from("<div class=\"wide\"><table><thead><tr>");
     for &index in &shown {
         let is_number = |row: &Vec<Value>| matches!(row[index], Value::Integer(_) | Value::Real(_));
-        let class = if rows.rows.iter().any(is_number) { " class=\"number\"" } else { "" };
-        out.push_str(&format!("<th{class}>{}</th>", escaped(&rows.columns[index].name)));
+        out.push_str(&head(&rows.columns[index].name, rows.rows.iter().any(is_number), sorting));
     }
     out.push_str("</tr></thead><tbody>");
     for (place, row) in rows.rows.iter().enumerate() {
@@ -168,16 +245,17 @@ fn table(rows: &Table, skip: &[&str], link: &dyn Fn(&str, &[Value]) -> Option<St
 
 type Content = anyhow::Result<Option<(String, String)>>;
 
-fn home(site: &Site, page: u32) -> Content {
-    let mut listed = site.store.list_experiments(&listing(None, page))?;
-    let pages = paged(&mut listed, page);
+fn home(site: &Site, view: View<'_>) -> Content {
+    let mut listed = site.store.list_experiments(&view.listing(None))?;
+    let pages = paged(&mut listed, view);
     let known = site.store.experiments()?;
     let link = |column: &str, row: &[Value]| {
         let name = row[0].to_string();
         let found = known.iter().find(|experiment| column == "experiment" && experiment.name == name)?;
         Some(format!("/experiment/{}", found.id))
     };
-    let body = format!("<h1>Experiments</h1>{}{pages}", table(&listed, &["archived"], &link, 0));
+    let sorting = Some((view, Order { column: "planned_utc", descending: true }));
+    let body = format!("<h1>Experiments</h1>{}{pages}", table(&listed, &["archived"], &link, 0, sorting));
     Ok(Some(("Experiments".to_owned(), body)))
 }
 
@@ -186,12 +264,12 @@ fn name_of(site: &Site, id: i64) -> anyhow::Result<Option<String>> {
     Ok(found.map(|experiment| experiment.name))
 }
 
-fn experiment(site: &Site, id: i64, page: u32) -> Content {
+fn experiment(site: &Site, id: i64, view: View<'_>) -> Content {
     let Some(found) = site.store.experiments()?.into_iter().find(|experiment| experiment.id.0 == id) else {
         return Ok(None);
     };
-    let mut runs = site.store.list_runs(&listing(Some(id), page))?;
-    let pages = paged(&mut runs, page);
+    let mut runs = site.store.list_runs(&view.listing(Some(id)))?;
+    let pages = paged(&mut runs, view);
     let numbers: Vec<(i64, String)> = runs
         .rows
         .iter()
@@ -215,7 +293,8 @@ fn experiment(site: &Site, id: i64, page: u32) -> Content {
     }
     let link = |column: &str, row: &[Value]| (column == "run").then(|| format!("/run/{}", row[0]));
     body.push_str("<h2>Runs</h2>");
-    body.push_str(&table(&runs, &["experiment", "archived"], &link, numbers.len()));
+    let sorting = Some((view, Order { column: "run", descending: true }));
+    body.push_str(&table(&runs, &["experiment", "archived"], &link, numbers.len(), sorting));
     body.push_str(&pages);
     Ok(Some((found.name, body)))
 }
@@ -251,7 +330,7 @@ fn curves(site: &Site, runs: &[(i64, String)]) -> anyhow::Result<[Vec<Curve>; ME
     Ok(all)
 }
 
-fn run(site: &Site, id: i64, page: u32) -> Content {
+fn run(site: &Site, id: i64, view: View<'_>) -> Content {
     let described = match site.store.describe_run(RunId(id)) {
         Ok(described) => described,
         Err(StoreError::UnknownRun { .. }) => return Ok(None),
@@ -277,15 +356,15 @@ fn run(site: &Site, id: i64, page: u32) -> Content {
         body.push_str(&svg(title, unit, &curves));
     }
     body.push_str("<h2>Evaluations</h2>");
-    body.push_str(&table(&site.store.run_evaluations(RunId(id))?, &[], &no_link, 0));
+    body.push_str(&table(&site.store.run_evaluations(RunId(id))?, &[], &no_link, 0, None));
     if let Some(curve) = named::find("curve") {
         let mut epochs = curve.run(&site.store, &[&id.to_string()])?;
         // The newest first, as everywhere here.
         epochs.rows =
-            epochs.rows.into_iter().rev().skip(((page - 1) * ROWS) as usize).take(ROWS as usize + 1).collect();
-        let pages = paged(&mut epochs, page);
+            epochs.rows.into_iter().rev().skip(((view.page - 1) * ROWS) as usize).take(ROWS as usize + 1).collect();
+        let pages = paged(&mut epochs, view);
         body.push_str("<h2>Epochs</h2>");
-        body.push_str(&table(&epochs, &[], &no_link, 0));
+        body.push_str(&table(&epochs, &[], &no_link, 0, None));
         body.push_str(&pages);
     }
     body.push_str("<h2>Settings</h2><dl>");
@@ -299,6 +378,6 @@ fn run(site: &Site, id: i64, page: u32) -> Content {
         body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escaped(&key), escaped(&value)));
     }
     body.push_str("</dl><h2>Provenance</h2>");
-    body.push_str(&table(&site.store.run_claims(RunId(id))?, &[], &no_link, 0));
+    body.push_str(&table(&site.store.run_claims(RunId(id))?, &[], &no_link, 0, None));
     Ok(Some((format!("Run {id}"), body)))
 }
