@@ -338,7 +338,9 @@ fn compare(study: &Study, configurations: &[Configuration<'_>], first: usize, se
         configuration.any().map(|run| run.provenance.data_fingerprint.clone()).unwrap_or_default()
     };
     let same_data = fingerprint(a) == fingerprint(b);
-    let (left, right) = shared(a, b, |run| run.test.map(|test| test.top1));
+    // On other data a seed shares nothing but its number.
+    let (left, right) =
+        if same_data { shared(a, b, |run| run.test.map(|test| test.top1)) } else { (Vec::new(), Vec::new()) };
     let means = a.test.zip(b.test).map(|(a, b)| a.mean - b.mean);
     let mut comparison = Comparison {
         first,

@@ -138,8 +138,9 @@ fn versus(analysis: &Analysis<'_>, comparison: &Comparison) -> String {
         let (x, y) = (f64::min(sign * x, sign * y), f64::max(sign * x, sign * y));
         format!("95 % interval {} to {}; ", points(x), points(y))
     });
-    let sample = match (&comparison.paired, &comparison.welch) {
-        (None, Some(_)) => format!("{} and {} unpaired seeds", high.n, low.n),
+    let sample = match comparison.shared_seeds {
+        0 => format!("{} and {} unpaired seeds", high.n, low.n),
+        _ if comparison.welch.is_some() => format!("{} and {} unpaired seeds", high.n, low.n),
         _ => count(comparison.shared_seeds, "paired seed"),
     };
     let test = if comparison.welch.is_some() { "Welch's t-test" } else { "paired t-test" };

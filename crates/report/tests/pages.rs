@@ -157,6 +157,18 @@ fn seeds_that_are_not_shared_are_not_paired() {
     }
     let (_folder, elsewhere) = written(&study);
     assert!(elsewhere.summary.contains("were not tested on the same data"), "{}", elsewhere.summary);
+    // Nor are their seeds pairs, whatever their numbers: the difference is that of the means.
+    for run in study.runs.iter_mut().filter(|run| run.architecture == "alexnet") {
+        run.seed = run.seed - 100 + 3;
+    }
+    let (_folder, unlike) = written(&study);
+    assert!(unlike.summary.contains("5 and 5 unpaired seeds"), "{}", unlike.summary);
+    let number = |from: &str| -> f64 {
+        let rest = &unlike.summary[unlike.summary.find(from).unwrap() + from.len()..];
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let difference = number("AlexNet has ") - number(" % against ") - number("test accuracy, +");
+    assert!(difference.abs() < 0.011, "{}", unlike.summary);
     assert!(!elsewhere.summary.contains("is better than"), "{}", elsewhere.summary);
     assert!(elsewhere.summary.contains("52 times the operations per image of LeNet-5"), "{}", elsewhere.summary);
 }

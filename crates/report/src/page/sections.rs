@@ -356,7 +356,12 @@ fn importance(analysis: &Analysis<'_>) -> Vec<Table> {
     if analysis.importance.is_empty() {
         return Vec::new();
     }
-    let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+    let share = |share: Option<f64>| match share {
+        None => "–".to_owned(),
+        // By chance a key may tell the best apart better than all keys do.
+        Some(share) if share > 1.0 => "> 100 %".to_owned(),
+        Some(share) => format!("{:.0} %", 100.0 * share),
+    };
     let mut objectives: Vec<&str> = analysis.importance.iter().map(|importance| importance.objective.short).collect();
     objectives.sort_unstable();
     objectives.dedup();

@@ -8,6 +8,9 @@ use crate::mistakes::examined;
 use crate::statistics::calibration::{Bin, calibration_error, reliability};
 use crate::text::percent;
 
+/// Fewer images say too little of a bin's accuracy for a point, unless all bins have fewer.
+const LEAST_IMAGES: u64 = 10;
+
 /// Accuracy against confidence, over the images of each bin.
 pub fn calibration(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     let mut series = Vec::new();
@@ -31,11 +34,16 @@ pub fn calibration(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             (format!("{network}, ECE {}", percent(*error)), Key::Marker { series: index, color: *color })
         })
         .collect();
+    let is_enough = |bins: &[Bin], bin: &Bin| {
+        bin.images >= LEAST_IMAGES || bin.images > 0 && bins.iter().all(|bin| bin.images < LEAST_IMAGES)
+    };
+    let hidden = series.iter().any(|(_, _, bins, _)| bins.iter().any(|bin| bin.images > 0 && !is_enough(bins, bin)));
     let caption = format!(
         "Above, the share of right answers against the mean probability that the network gave them, in 15 bins of equal width; a point \
          below the diagonal is too sure of itself. Below, how many of the images fall into each bin. ECE is the expected calibration \
-         error, the mean distance to the diagonal weighted by images (Guo et al. 2017). {}.",
-        seeds.join("; ")
+         error, the mean distance to the diagonal weighted by images (Guo et al. 2017). {}.{}",
+        seeds.join("; "),
+        if hidden { format!(" Bins of fewer than {LEAST_IMAGES} images have no point.") } else { String::new() }
     );
     let tick = |value: f64, step: f64| percent_tick(value, step);
     let mut x = Axis::spanned("confidence", 0.0, 1.0, 5.0, tick);
@@ -65,7 +73,7 @@ pub fn calibration(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         canvas.path(&[upper.at(0.0, 0.0), upper.at(1.0, 1.0)], INK, 1.0, 0.5);
         let width = 1.0 / series[0].2.len() as f64;
         for (index, (_, color, bins, _)) in series.iter().enumerate() {
-            let filled: Vec<&Bin> = bins.iter().filter(|bin| bin.images > 0).collect();
+            let filled: Vec<&Bin> = bins.iter().filter(|bin| is_enough(bins, bin)).collect();
             let points: Vec<(f64, f64)> = filled.iter().map(|bin| upper.at(bin.confidence, bin.accuracy)).collect();
             if points.len() > 1 {
                 canvas.path(&points, *color, 1.8, 1.0);

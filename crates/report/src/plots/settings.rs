@@ -233,7 +233,14 @@ pub fn cost(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         return Ok(Vec::new());
     }
     let x = Axis::log("training time of one run (s), log", &seconds, false);
-    let y = Axis::accuracy_curves("validation accuracy", points.iter().map(|(_, _, estimate, _)| estimate.mean));
+    // Bars of many points hide each other.
+    let spread = |estimate: &Estimate| if points.len() > MOST_BARS { None } else { estimate.std };
+    let with_bars = points.iter().any(|(_, _, estimate, _)| spread(estimate).is_some());
+    let edges = points.iter().flat_map(|(_, _, estimate, _)| {
+        let std = spread(estimate).unwrap_or(0.0);
+        [estimate.mean - std, estimate.mean + std]
+    });
+    let y = Axis::accuracy_curves("validation accuracy", edges);
     let mut networks = scene.analysis.networks();
     networks.truncate(PALETTE.len());
     let legend: Vec<(String, Key)> = networks
@@ -241,13 +248,18 @@ pub fn cost(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
         .enumerate()
         .map(|(index, network)| ((*network).to_owned(), Key::Marker { series: index, color: scene.color(network) }))
         .collect();
-    let caption = "One point per configuration, mean over seeds; up and to the left is better.";
-    let plot = draw("accuracy-time", "Accuracy against training time", caption, (WIDTH, 400.0), |canvas| {
+    let bars = if with_bars { ", with bars of one standard deviation of the accuracy" } else { "" };
+    let caption = format!("One point per configuration, mean over seeds{bars}; up and to the left is better.");
+    let plot = draw("accuracy-time", "Accuracy against training time", &caption, (WIDTH, 400.0), |canvas| {
         let used = canvas.legend(16.0, 48.0, WIDTH - 32.0, &legend);
         let panel = Panel::inside((12.0, 48.0 + used, WIDTH - 16.0, 396.0), x, y);
         panel.frame(canvas);
         for (network, seconds, estimate, _) in &points {
             let series = networks.iter().position(|name| name == network).unwrap_or(0);
+            if let Some(std) = spread(estimate) {
+                let (x, low) = panel.at(*seconds, estimate.mean - std);
+                canvas.error_bar(x, low, panel.at(*seconds, estimate.mean + std).1, scene.color(network));
+            }
             canvas.marker(panel.at(*seconds, estimate.mean), series, scene.color(network));
         }
     })?;
