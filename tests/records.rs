@@ -94,7 +94,8 @@ fn exports_of_records_are_of_experiments() {
     for (line, message) in [
         ("export nothing --tensorboard t", "there are: small"),
         ("export 1 --mlflow m", "no experiment is called \"1\""),
-        ("export small", "--out"),
+        ("export small", "--out FOLDER for the network of a run"),
+        ("export small", "--optuna FILE for the records of an experiment"),
         ("export small --out f --optuna o.db", "cannot be used with"),
         ("export small --optuna nowhere/o.db", "nowhere/o.db"),
     ] {

@@ -98,6 +98,8 @@ const CASES: &[Case] = &[
     case("query UPDATE runs SET status = 'done'", &["UPDATE"]),
     case("query DROP TABLE runs", &["DROP"]),
     case("query PRAGMA user_version = 3", &["PRAGMA"]),
+    case("show small", &["'small'", "the number of a run", "pipeline list"]),
+    case("diff 1 small", &["'small'", "the number of a run"]),
     case("query WITH x AS (SELECT 1) INSERT INTO assignments SELECT 1, 'a', 'b', '1'", &["only read"]),
     case("query SELECT nothing FROM runs", &["nothing"]),
     case("query SELECT 1 AS a; DELETE FROM runs", &["one"]),

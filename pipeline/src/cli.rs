@@ -173,6 +173,7 @@ pub enum Command {
     /// Show a run: settings, provenance, result, epochs, files
     Show {
         /// Number of the run (`pipeline list --runs`)
+        #[arg(value_parser = parse_run)]
         run: i64,
         #[command(flatten)]
         rows: Rows,
@@ -181,9 +182,11 @@ pub enum Command {
     Diff {
         /// Number of a run
         #[arg(value_name = "RUN")]
+        #[arg(value_parser = parse_run)]
         a: i64,
         /// Number of another one
         #[arg(value_name = "RUN")]
+        #[arg(value_parser = parse_run)]
         b: i64,
         #[command(flatten)]
         rows: Rows,
@@ -322,6 +325,7 @@ pub struct Prepare {
 #[derive(Clone, Debug, Args)]
 pub struct Evaluate {
     /// Number of the run (`pipeline query trials`)
+    #[arg(value_parser = parse_run)]
     pub run: i64,
     /// Which images
     #[arg(long, value_enum, default_value_t = Split::Test)]
@@ -370,6 +374,7 @@ pub struct Watch {
 #[derive(Clone, Debug, Args)]
 pub struct Verify {
     /// Number of the run (`pipeline query trials`), whatever became of it
+    #[arg(value_parser = parse_run)]
     pub run: i64,
     /// Start from its last checkpoint instead of from the beginning: replays a divergence quickly
     #[arg(long)]
@@ -415,7 +420,7 @@ pub struct Export {
     #[arg(value_name = "RUN|WEIGHTS|EXPERIMENT")]
     pub network: String,
     /// Folder for weights.safetensors, model.onnx and card.json
-    #[arg(long, value_name = "FOLDER", required_unless_present_any = RECORDS)]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = RECORDS)]
     pub out: Option<PathBuf>,
     /// Write the experiment's curves and settings as TensorBoard's event files
     #[arg(long, value_name = "FOLDER", conflicts_with_all = NETWORK)]
@@ -549,6 +554,10 @@ pub enum Split {
     Validation,
     /// What is tested once
     Test,
+}
+
+fn parse_run(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "expected the number of a run; `pipeline list EXPERIMENT` shows them".to_owned())
 }
 
 fn parse_input(text: &str) -> Result<[usize; 3], String> {

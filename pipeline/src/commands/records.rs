@@ -17,6 +17,11 @@ use crate::{
 
 /// Writes what was asked for, and prints where it is.
 pub fn run(to: &cli::Export, global: &Global) -> anyhow::Result<Exit> {
+    anyhow::ensure!(
+        to.tensorboard.is_some() || to.mlflow.is_some() || to.optuna.is_some(),
+        "nothing says what to write: --out FOLDER for the network of a run; --tensorboard FOLDER, --mlflow FOLDER or --optuna FILE for \
+         the records of an experiment"
+    );
     let store = Store::open_read_only(&global.db)?;
     let id = subject::experiment(&store, &to.network)?;
     let runs = records(&store, id)?;
