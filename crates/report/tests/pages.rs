@@ -266,6 +266,16 @@ fn a_search_over_many_values_says_what_matters() {
     assert!(rate[2] > rate[3] && dropout[2] < rate[2], "PED-ANOVA agrees: {rate:?} {dropout:?}");
     assert!(written.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));
     assert!(text.contains("the points are not joined"), "drawn values are not on one line");
+    // Nor are those of a key that few configurations have.
+    for (index, run) in study.runs.iter_mut().enumerate() {
+        if index < 8 {
+            run.assignments.push(("train.momentum".into(), (0.5 + 0.05 * index as f64).into()));
+        }
+    }
+    let (_folder, few) = self::written(&study);
+    let text = read(&few.markdown);
+    let caption = text.lines().find(|line| line.contains("against momentum")).unwrap();
+    assert!(caption.contains("the points are not joined"), "{caption}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Pictures: pairs of classes that are confused, mistakes made with most confidence, filters of the first convolution.
 
-use super::canvas::{Align, Canvas, INK, NORMAL, Plot, draw, fit};
+use super::canvas::{Align, Canvas, INK, NORMAL, Plot, draw, fit, text_width};
 use super::{Scene, WIDTH, slug};
 use crate::ReportError;
 use crate::evidence::Filters;
@@ -123,7 +123,10 @@ pub fn mistakes(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                     ];
                     for (line, words) in lines.iter().enumerate() {
                         let y = top + side + 10.0 + 14.0 * line as f64;
-                        canvas.text(middle, y, &fit(words, 11.0, column - 4.0), 11.0, Align::Middle);
+                        // A long name is set a little smaller before it is cut.
+                        let wide = column - 2.0;
+                        let size = (11.0 * (wide - 0.1) / text_width(words, 11.0)).clamp(9.5, 11.0);
+                        canvas.text(middle, y, &fit(words, size, wide), size, Align::Middle);
                     }
                 }
             },

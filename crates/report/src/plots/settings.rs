@@ -14,7 +14,7 @@ use crate::text;
 /// At most so many bars.
 const MOST_BARS: usize = 14;
 
-/// More different numbers than this were drawn from a distribution rather than listed.
+/// More different numbers than this were drawn from a distribution rather than listed, and so were fewer that no two configurations share.
 const MOST_LISTED: usize = 12;
 
 /// One series: its name, its network, and the estimate at each value of the key.
@@ -107,7 +107,9 @@ pub fn against(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
              deviation."
         );
         // Values that were drawn, not listed: the other keys differ from point to point, and a line would join what is unlike.
-        let drawn = distinct.len() > MOST_LISTED;
+        let with_key =
+            scene.analysis.configurations.iter().filter(|c| c.validation.is_some() && number(c, &key).is_some());
+        let drawn = distinct.len() > MOST_LISTED || many && values.len() == with_key.count();
         if drawn {
             caption.push_str(" Every point has other values of the other keys, so the points are not joined.");
         } else if many {
