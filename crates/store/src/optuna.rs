@@ -255,7 +255,8 @@ mod tests {
         );
         assert_eq!(
             rows("SELECT param_name || ' ' || param_value || ' ' || distribution_json FROM trial_params ORDER BY trial_id"),
-            ["0.0", "0.1"].map(|value| {
+            // Which choice, not its value.
+            ["0.0", "1.0"].map(|value| {
                 format!("train.weight_decay {value} {{\"attributes\":{{\"choices\":[0.0,0.1]}},\"name\":\"CategoricalDistribution\"}}")
             })
         );
