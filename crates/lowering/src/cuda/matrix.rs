@@ -21,18 +21,28 @@ const TILES: [Tile; 5] = [
     Tile { m: 16, n: 128, k: 16, patch: (2, 4), worth: 0.5 },
 ];
 
-/// Blocks that keep a large device busy.
-const BLOCKS: usize = 264;
+/// Blocks that a large device runs at once: two for each of an H100's 132 multiprocessors.
+const SLOTS: usize = 264;
 /// Tiles of K that a part has at least.
 const LEAST_PART: usize = 8;
 /// Parts of K at most.
 const MOST_PARTS: usize = 64;
+/// What a wave takes for a tile of K, where 1 is what the whole device takes to write one tile of C and read it again: 0.6 µs and 0.05 µs.
+const TILE_COST: usize = 13;
+/// What it takes to launch the kernel that adds the parts.
+const COMBINE_COST: usize = 40;
 
-/// Into how many parts K is split where C has so many blocks and K so many tiles.
+/// Into how many parts K is split where C has so many blocks and K so many tiles: as many as end soonest, when blocks run in waves of
+/// [`SLOTS`] and the last wave takes as long as a full one.
 pub(crate) fn parts(blocks: usize, tiles: usize) -> usize {
-    let wanted = BLOCKS.div_ceil(blocks).min(tiles / LEAST_PART).clamp(1, MOST_PARTS);
+    let most = (tiles / LEAST_PART).clamp(1, MOST_PARTS);
+    let cost = |&parts: &usize| {
+        let products = (blocks * parts).div_ceil(SLOTS) * tiles.div_ceil(parts) * TILE_COST;
+        products + if parts > 1 { blocks * parts + COMBINE_COST } else { 0 }
+    };
+    let best = (1..=most).min_by_key(cost).expect("there is one part at least");
     // No part is empty.
-    tiles.div_ceil(tiles.div_ceil(wanted))
+    tiles.div_ceil(tiles.div_ceil(best))
 }
 
 /// A product as `kernels/matrix.cu` describes it.
@@ -79,6 +89,7 @@ impl Product {
             format!("{problem}{{{}}}", fields.join(", "))
         };
         let mut call = Call::new(what);
+        call.multiplies(self.groups * self.m * self.n * self.k);
         let operands = fields(&mut call, partial.is_none().then_some(*output));
         let (room, last) = match partial {
             Some(partial) => (call.writes(partial), "Keep{}".to_owned()),
@@ -113,6 +124,20 @@ mod tests {
                 assert!(share * parts >= k && share * (parts - 1) < k, "{k}: {parts} parts of {share}");
             }
         }
+    }
+
+    #[test]
+    fn parts_fill_waves() {
+        let waves = |blocks: usize, parts: usize| (blocks * parts).div_ceil(SLOTS) as f64 / parts as f64;
+        // Weight gradients of AlexNet's convolutions, a batch of 128: (tiles of C, tiles of K).
+        for (blocks, tiles) in [(4, 12_100), (38, 2916), (54, 676), (81, 676)] {
+            let parts = parts(blocks, tiles);
+            let (took, least) = (waves(blocks, parts), blocks as f64 / SLOTS as f64);
+            assert!(took < 1.25 * least, "{blocks} blocks in {parts} parts take {took} waves, {least} would do");
+        }
+        assert_eq!(parts(256, 288), 1, "nearly a wave");
+        assert_eq!(parts(4056, 72), 1, "many waves");
+        assert_eq!(parts(2, 7), 1, "too little to be shared");
     }
 
     #[test]

@@ -79,6 +79,37 @@ pub fn source(graph: &Graph, precision: Precision) -> String {
     lower(graph, precision).source()
 }
 
+/// One launch of a graph's program, in the order in which they run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaunchPlan {
+    /// What it computes.
+    pub what: &'static str,
+    /// Its kernel's name in [`source`].
+    pub kernel: String,
+    /// Blocks, of 256 threads each.
+    pub blocks: [u32; 3],
+    /// Bytes of all that it reads, each once.
+    pub read_bytes: usize,
+    /// Bytes of all that it writes.
+    pub written_bytes: usize,
+    /// Floating-point operations of its products, with the zeros that fill channels; two for each multiply-add.
+    pub flop: f64,
+}
+
+/// What a graph's program launches in a step, known without a device. The graph must have been through [`graph::Autograd`].
+pub fn launches(graph: &Graph, precision: Precision) -> Vec<LaunchPlan> {
+    let plan = lower(graph, precision);
+    let launch = |launch: &source::Launch| LaunchPlan {
+        what: launch.what,
+        kernel: plan.names[launch.kernel].clone(),
+        blocks: launch.grid,
+        read_bytes: launch.read_bytes,
+        written_bytes: launch.written_bytes,
+        flop: launch.flop,
+    };
+    plan.launches.iter().map(launch).collect()
+}
+
 /// The program of a compiled graph.
 ///
 /// # Panics

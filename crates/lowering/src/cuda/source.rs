@@ -65,6 +65,11 @@ pub(crate) struct Launch {
     /// Blocks.
     pub(crate) grid: [u32; 3],
     pub(crate) arguments: Vec<Argument>,
+    /// What it moves, if each value is read and written once, in bytes.
+    pub(crate) read_bytes: usize,
+    pub(crate) written_bytes: usize,
+    /// Of products, two for each multiply-add.
+    pub(crate) flop: f64,
 }
 
 /// A state that a program uses.
@@ -122,8 +127,16 @@ impl Plan {
     /// Appends a launch of `call`, whose body is a call of a device function.
     pub(crate) fn launch(&mut self, call: Call, grid: [usize; 3], body: &str) {
         let step = self.launches.len();
+        let (mut read_bytes, mut written_bytes) = (0, 0);
         for (argument, access) in call.arguments.iter().zip(&call.accesses) {
             let Argument::View(view) = argument else { continue };
+            let bytes = size_of::<f32>()
+                * match &self.places[view.slot.0] {
+                    Place::Arena { elements, .. } => *elements,
+                    Place::State(state) => state.elements(),
+                };
+            read_bytes += if *access == Access::Write { 0 } else { bytes };
+            written_bytes += if *access == Access::Read { 0 } else { bytes };
             if let Place::Arena { first, last, .. } = &mut self.places[view.slot.0] {
                 *first = step.min(*first);
                 *last = step.max(*last);
@@ -151,7 +164,8 @@ impl Plan {
             }
         };
         let grid = grid.map(|extent| u32::try_from(extent.max(1)).unwrap_or(u32::MAX));
-        self.launches.push(Launch { what: call.what, kernel, grid, arguments: call.arguments });
+        let Call { what, arguments, flop, .. } = call;
+        self.launches.push(Launch { what, kernel, grid, arguments, read_bytes, written_bytes, flop });
     }
 
     /// The whole program as one CUDA C source.
@@ -177,11 +191,24 @@ pub(crate) struct Call {
     accesses: Vec<Access>,
     /// Definition of the epilogue's type, if there is one.
     epilogue: String,
+    flop: f64,
 }
 
 impl Call {
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, parameters: Vec::new(), arguments: Vec::new(), accesses: Vec::new(), epilogue: String::new() }
+        Self {
+            what,
+            parameters: Vec::new(),
+            arguments: Vec::new(),
+            accesses: Vec::new(),
+            epilogue: String::new(),
+            flop: 0.0,
+        }
+    }
+
+    /// Says that so many multiply-adds are done.
+    pub(crate) fn multiplies(&mut self, multiply_adds: usize) {
+        self.flop = 2.0 * multiply_adds as f64;
     }
 
     fn add(&mut self, kind: &str, argument: Argument, access: Access) -> String {

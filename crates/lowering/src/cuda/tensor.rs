@@ -18,8 +18,9 @@ struct Tile {
     worth: f64,
 }
 
-const TILES: [Tile; 6] = [
+const TILES: [Tile; 7] = [
     Tile { m: 128, n: 128, warps_m: 2, worth: 1.0 },
+    Tile { m: 96, n: 128, warps_m: 2, worth: 0.95 },
     Tile { m: 64, n: 128, warps_m: 2, worth: 0.85 },
     Tile { m: 128, n: 64, warps_m: 4, worth: 0.85 },
     Tile { m: 64, n: 64, warps_m: 2, worth: 0.6 },
@@ -68,6 +69,7 @@ impl Product {
         let elements = self.groups * self.m * self.n;
         let partial = (parts > 1).then(|| plan.temporary(parts * elements));
         let mut call = Call::new(self.what);
+        call.multiplies(self.groups * self.m * self.n * self.k);
         let mut fields: Vec<String> = packed.iter().map(|&view| call.reads_packed(view, precision)).collect();
         if partial.is_none() {
             fields.extend(others.iter().map(|&view| call.reads(view)));
@@ -286,6 +288,7 @@ mod tests {
         assert_eq!(tile(4096, 9216), (128, 128));
         assert_eq!(tile(6, 100_000), (16, 128));
         assert_eq!(tile(384, 21_632), (128, 128));
+        assert_eq!(tile(96, 387_200), (96, 128));
         assert_eq!(tile(128, 10), (128, 64));
         assert_eq!(tile(64, 64), (64, 64));
     }

@@ -27,7 +27,8 @@ struct Operand {
 
     static DEVICE int place(int line, int chunk) {
         if (!ALONG_K && Precision::CHUNK == 4) return line * LINE + (chunk ^ (line % 4 * 2) % LINE);
-        constexpr int SWAPPED = LINE < 8 ? LINE : 8;
+        // Within so many chunks, which a line has a multiple of.
+        constexpr int SWAPPED = LINE % 8 == 0 ? 8 : LINE % 4 == 0 ? 4 : 2;
         return line * LINE + (chunk ^ line / (8 / SWAPPED) % SWAPPED);
     }
 
