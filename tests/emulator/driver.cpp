@@ -5,6 +5,10 @@
 // is made as late as the order of streams and events allows, so that what reads too early, or is written too early, shows; and work of two
 // streams on one allocation that nothing orders is refused with RACE, whatever became of it here.
 //
+// It is as strict as the driver's manual: a call needs a current context, handles must be alive, nothing but launches may be recorded, a
+// grid has its limits, a block no more threads than its kernel was compiled for, addresses lead to allocations, and only events that take
+// times can tell one.
+//
 // The lanes of a warp run until all of them wait for the block, before another warp gets its turn: a barrier of a warp is none of the block.
 //
 // Faults come from the file LIBRARY.faults beside the library, lines of `key=value`, so that each copy of the library has its own:
@@ -21,13 +25,11 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,9 +43,13 @@
 #include <string>
 #include <vector>
 
+#include "grid.h"
+
 namespace {
 
-constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_IMAGE = 200, LOST = 700, RACE = 31336;
+constexpr int SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, NO_IMAGE = 200,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, LOST = 700, OUT_OF_RESOURCES = 701,
+              CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_UNMATCHED = 903, CAPTURE_ISOLATION = 905, RACE = 31336;
 
 std::mutex lock;
 
@@ -146,148 +152,6 @@ Pinned* pinned_around(const void* from, size_t bytes) {
     return address + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
 }
 
-// ---- The grid
-
-struct Index {
-    unsigned x, y, z;
-};
-
-struct Kernels;
-
-struct Kernel {
-    const Kernels* kernels;
-    void (*launch)(void**);
-    // Number of parameters, then the bytes of each.
-    const int* sizes;
-};
-
-// A module.
-struct Kernels {
-    void* library;
-    Index *thread, *block;
-    void (**barrier)();
-    pthread_mutex_t* lock;
-    void (**warp_barrier)();
-    int* late_copies;
-    // Functions that were asked for; they go with the module.
-    std::vector<std::unique_ptr<Kernel>> functions;
-};
-
-struct Work {
-    Kernel kernel;
-    Index grid;
-    unsigned threads;
-    std::vector<std::vector<unsigned char>> values;
-};
-
-constexpr size_t STACK = 64 << 10;
-constexpr unsigned MOST_THREADS = 1024, WARP = 32;
-
-enum class At { START, WARP_BARRIER, BARRIER, END };
-
-// The fibers of one operating-system thread, which wait for the next block when they are done with one.
-struct Team {
-    struct Fiber {
-        std::unique_ptr<char[]> stack{new char[STACK]};
-        ucontext_t start;
-        jmp_buf resume;
-        bool begun = false;
-        At at = At::END;
-    };
-    std::vector<Fiber> fibers{MOST_THREADS};
-    jmp_buf back;
-    unsigned current = 0;
-    void (*launch)(void**) = nullptr;
-    void** parameters = nullptr;
-};
-
-thread_local std::unique_ptr<Team> team;
-
-void stop(At at) {
-    team->fibers[team->current].at = at;
-    if (!_setjmp(team->fibers[team->current].resume)) _longjmp(team->back, 1);
-}
-
-void fiber() {
-    for (;;) {
-        team->launch(team->parameters);
-        stop(At::END);
-    }
-}
-
-void barrier() { stop(At::BARRIER); }
-
-void warp_barrier() { stop(At::WARP_BARRIER); }
-
-// Runs a thread until it stops. Returns to its caller by a longjmp of the fiber, so nothing that changes lives here.
-void resume(const Kernels& kernels, unsigned thread) {
-    Team::Fiber& fiber_ = team->fibers[thread];
-    team->current = thread;
-    *kernels.thread = {thread, 0, 0};
-    if (_setjmp(team->back)) return;
-    if (fiber_.begun) _longjmp(fiber_.resume, 1);
-    fiber_.begun = true;
-    getcontext(&fiber_.start);
-    fiber_.start.uc_stack.ss_sp = fiber_.stack.get();
-    fiber_.start.uc_stack.ss_size = STACK;
-    fiber_.start.uc_link = nullptr;
-    makecontext(&fiber_.start, fiber, 0);
-    setcontext(&fiber_.start);
-}
-
-// Runs the lanes from `begin` to `end` until all of them wait for the block, or have ended; which of both it is.
-At run_warp(const Kernels& kernels, unsigned begin, unsigned end) {
-    for (;;) {
-        for (unsigned i = begin; i < end; i++) resume(kernels, reversed() ? begin + end - 1 - i : i);
-        const At at = team->fibers[begin].at;
-        for (unsigned i = begin; i < end; i++) {
-            if (team->fibers[i].at == at) continue;
-            if (at == At::WARP_BARRIER || team->fibers[i].at == At::WARP_BARRIER) broken("some lanes of a warp do not do what the others do together");
-            broken("some threads of a block ended while others wait at a barrier");
-        }
-        if (at != At::WARP_BARRIER) return at;
-    }
-}
-
-void run_block(const Kernels& kernels, unsigned threads) {
-    for (unsigned t = 0; t < threads; t++) team->fibers[t].at = At::START;
-    const unsigned warps = (threads + WARP - 1) / WARP;
-    for (bool running = true; running;) {
-        unsigned waiting = 0;
-        for (unsigned i = 0; i < warps; i++) {
-            const unsigned warp = reversed() ? warps - 1 - i : i, begin = warp * WARP;
-            const unsigned end = begin + WARP < threads ? begin + WARP : threads;
-            if (run_warp(kernels, begin, end) == At::BARRIER) waiting++;
-        }
-        if (waiting != 0 && waiting != warps) broken("some threads of a block ended while others wait at a barrier");
-        running = waiting != 0;
-    }
-}
-
-void run(const Work& work) {
-    if (!team) team = std::make_unique<Team>();
-    if (work.threads > MOST_THREADS) broken("too many threads in a block");
-    if (work.grid.y > 65535 || work.grid.z > 65535) broken("a grid is too large");
-    std::vector<void*> parameters;
-    for (const auto& value : work.values) parameters.push_back(const_cast<unsigned char*>(value.data()));
-    const Kernels& kernels = *work.kernel.kernels;
-    pthread_mutex_lock(kernels.lock);
-    *kernels.barrier = barrier;
-    *kernels.warp_barrier = warp_barrier;
-    *kernels.late_copies = reversed();
-    team->launch = work.kernel.launch;
-    team->parameters = parameters.data();
-    const uint64_t blocks = uint64_t(work.grid.x) * work.grid.y * work.grid.z;
-    for (uint64_t i = 0; i < blocks; i++) {
-        const uint64_t b = reversed() ? blocks - 1 - i : i;
-        const unsigned x = b % work.grid.x, y = b / work.grid.x % work.grid.y, z = b / work.grid.x / work.grid.y;
-        *kernels.block = {x, y, z};
-        run_block(kernels, work.threads);
-    }
-    pthread_mutex_unlock(kernels.lock);
-    check_guards();
-}
-
 // ---- Streams and recordings
 
 using Graph = std::vector<Work>;
@@ -302,6 +166,8 @@ struct Copy {
 
 struct Stream {
     std::unique_ptr<Graph> recording;
+    // Whether something was called meanwhile that must not be.
+    bool invalidated = false;
     int id = 0;
     // Operations that were queued.
     long long queued = 0;
@@ -311,12 +177,42 @@ struct Stream {
 };
 
 struct Event {
+    bool timed = true;
     Stream* stream = nullptr;
     long long number = 0;
     Clock before;
 };
 
+std::set<void*> handles;
 std::set<Stream*> streams;
+bool initialized = false;
+int primary_context;
+thread_local void* context = nullptr;
+// The stream that this thread records.
+thread_local Stream* recorded = nullptr;
+
+// What a call that is not for recordings returns at once, if not SUCCESS.
+int refused() {
+    if (!initialized) return NOT_INITIALIZED;
+    if (context != &primary_context) return INVALID_CONTEXT;
+    if (recorded) {
+        recorded->invalidated = true;
+        return CAPTURE_UNSUPPORTED;
+    }
+    return lost() ? LOST : SUCCESS;
+}
+
+// The same for one that works on a stream, which the program makes itself: the legacy one would wait for all others.
+int refused(void* stream) {
+    if (const int status = refused()) return status;
+    if (!streams.count(static_cast<Stream*>(stream))) return INVALID_HANDLE;
+    if (static_cast<Stream*>(stream)->recording) {
+        static_cast<Stream*>(stream)->invalidated = true;
+        return CAPTURE_UNSUPPORTED;
+    }
+    return SUCCESS;
+}
+
 // What the host has waited for.
 Clock host;
 // Whether memory was written while a copy of it was on its way; told at the next wait.
@@ -353,9 +249,20 @@ bool is_ordered(const Work& work, const Stream& stream) {
         uint64_t address;
         memcpy(&address, value.data(), sizeof address);
         Allocation* given = around(address, 1);
-        if (!given) continue;
+        if (!given) continue;  // Null: a part that is left out.
         if (!is_over(given->copied, stream.before)) return false;
         given->used[stream.id] = stream.queued;
+    }
+    return true;
+}
+
+// Whether all addresses lead to allocations, and to whole words.
+bool is_sound(const Work& work) {
+    for (const auto& value : work.values) {
+        if (value.size() != sizeof(uint64_t)) continue;
+        uint64_t address;
+        memcpy(&address, value.data(), sizeof address);
+        if (address && (address % 4 || !around(address, 4))) return false;
     }
     return true;
 }
@@ -372,15 +279,16 @@ std::string shell(const std::string& text) {
     return quoted + "'";
 }
 
-// Names of the kernels of a source.
-std::vector<std::string> kernels_of(const std::string& text) {
-    std::vector<std::string> names;
+// Names of the kernels of a source, and their launch bounds.
+std::vector<std::pair<std::string, std::string>> kernels_of(const std::string& text) {
+    std::vector<std::pair<std::string, std::string>> names;
     const std::string mark = "extern \"C\" __global__";
     for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) {
         const size_t bounds = text.find(')', at), open = text.find('(', bounds + 1);
         size_t begin = open;
         while (begin > 0 && (isalnum(text[begin - 1]) || text[begin - 1] == '_')) begin--;
-        names.push_back(text.substr(begin, open - begin));
+        const size_t threads = text.find("__launch_bounds__(", at) + strlen("__launch_bounds__(");
+        names.emplace_back(text.substr(begin, open - begin), text.substr(threads, bounds - threads));
     }
     return names;
 }
@@ -396,7 +304,8 @@ int compile(Source& source) {
     // Shared memory of templates would else be one for all libraries of the process that have the same instance.
     const std::string own_only = "\n#pragma GCC visibility push(hidden)\n", rest = "\n#pragma GCC visibility pop\n";
     std::string text = header.str() + own_only + "#line 1 \"step.cu\"\n" + source.text + rest;
-    for (const auto& name : kernels_of(source.text)) {
+    for (const auto& [name, threads] : kernels_of(source.text)) {
+        text += "extern \"C\" unsigned threads_" + name + " = " + threads + ";\n";
         text += "extern \"C\" void launch_" + name + "(void** parameters) { emulator_invoke(" + name + ", parameters); }\n";
         text += "extern \"C\" const int* sizes_" + name + "() { return emulator_sizes(" + name + "); }\n";
     }
@@ -429,19 +338,38 @@ int compile(Source& source) {
 
 #define API extern "C" __attribute__((visibility("default")))
 
-API int cuInit(unsigned) { return static_cast<int>(fault("init", SUCCESS)); }
+API int cuInit(unsigned flags) {
+    if (flags) return INVALID;
+    const int status = static_cast<int>(fault("init", SUCCESS));
+    initialized = status == SUCCESS;
+    return status;
+}
 API int cuDriverGetVersion(int* version) {
     *version = static_cast<int>(fault("version", 13000));
     return SUCCESS;
 }
 API int cuGetErrorName(int status, const char** text) {
-    *text = status == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
-            : status == NO_DEVICE   ? "CUDA_ERROR_NO_DEVICE"
-            : status == NO_IMAGE    ? "CUDA_ERROR_INVALID_IMAGE"
-            : status == LOST        ? "CUDA_ERROR_ILLEGAL_ADDRESS"
-            : status == INVALID     ? "CUDA_ERROR_INVALID_VALUE"
-            : status == RACE        ? "EMULATOR_RACE"
-                                    : nullptr;
+    static const std::map<int, const char*> names = {
+        {INVALID, "CUDA_ERROR_INVALID_VALUE"},
+        {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"},
+        {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+        {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
+        {NO_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
+        {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
+        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+        {NOT_READY, "CUDA_ERROR_NOT_READY"},
+        {LOST, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+        {OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+        {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"},
+        {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION"},
+        {RACE, "EMULATOR_RACE"},
+    };
+    const auto found = names.find(status);
+    *text = found == names.end() ? nullptr : found->second;
     return *text ? SUCCESS : INVALID;
 }
 API int cuGetErrorString(int status, const char** text) {
@@ -451,41 +379,55 @@ API int cuGetErrorString(int status, const char** text) {
     return SUCCESS;
 }
 API int cuDeviceGetCount(int* count) {
+    if (!initialized) return NOT_INITIALIZED;
     *count = static_cast<int>(fault("devices", 1));
     return SUCCESS;
 }
 API int cuDeviceGet(int* device, int ordinal) {
+    if (!initialized) return NOT_INITIALIZED;
+    if (ordinal < 0 || ordinal >= fault("devices", 1)) return INVALID_DEVICE;
     *device = ordinal;
     return SUCCESS;
 }
 API int cuDeviceGetName(char* name, int length, int) {
+    if (!initialized) return NOT_INITIALIZED;
     snprintf(name, static_cast<size_t>(length), "Emulated GPU");
     return SUCCESS;
 }
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
+    if (!initialized) return NOT_INITIALIZED;
     const int capability = static_cast<int>(fault("capability", 80));
-    *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
+    if (attribute != 75 && attribute != 76) return INVALID;
+    *value = attribute == 75 ? capability / 10 : capability % 10;
     return SUCCESS;
 }
 API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+    if (!initialized) return NOT_INITIALIZED;
     *bytes = memory_bytes();
     return SUCCESS;
 }
-API int cuDevicePrimaryCtxRetain(void** context, int) {
-    static int primary;
-    *context = &primary;
+API int cuDevicePrimaryCtxRetain(void** retained, int) {
+    if (!initialized) return NOT_INITIALIZED;
+    *retained = &primary_context;
     return SUCCESS;
 }
-API int cuCtxSetCurrent(void*) { return SUCCESS; }
+API int cuCtxSetCurrent(void* chosen) {
+    if (!initialized) return NOT_INITIALIZED;
+    if (chosen && chosen != &primary_context) return INVALID_CONTEXT;
+    context = chosen;
+    return SUCCESS;
+}
 API int cuMemGetInfo_v2(size_t* free, size_t* total) {
     std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
     *total = memory_bytes();
     *free = *total - used_bytes;
     return SUCCESS;
 }
 API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused()) return status;
+    if (bytes == 0) return INVALID;
     if (used_bytes + bytes > memory_bytes()) return OUT_OF_MEMORY;
     auto* base = static_cast<unsigned char*>(malloc(bytes + 2 * GUARD));
     if (!base) return OUT_OF_MEMORY;
@@ -498,6 +440,7 @@ API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 }
 API int cuMemFree_v2(uint64_t address) {
     std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(); status && status != LOST) return status;
     const auto found = allocations.find(address);
     if (found == allocations.end()) broken("memory was freed that is not there");
     check_guards();
@@ -508,7 +451,8 @@ API int cuMemFree_v2(uint64_t address) {
 }
 API int cuMemHostAlloc(void** address, size_t bytes, unsigned) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused()) return status;
+    if (bytes == 0) return INVALID;
     *address = malloc(bytes);
     if (!*address) return OUT_OF_MEMORY;
     memset(*address, POISON, bytes);
@@ -517,6 +461,7 @@ API int cuMemHostAlloc(void** address, size_t bytes, unsigned) {
 }
 API int cuMemFreeHost(void* address) {
     std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(); status && status != LOST) return status;
     // As the driver does, which waits for all of the device.
     for (Stream* stream : streams) settle(*stream, stream->queued);
     if (!pinned.erase(reinterpret_cast<uint64_t>(address))) broken("pinned memory was freed that is not there");
@@ -525,7 +470,7 @@ API int cuMemFreeHost(void* address) {
 }
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* on) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused(on)) return status;
     Allocation* target = around(to, bytes);
     if (!target) return INVALID;
     Stream& stream = *static_cast<Stream*>(on);
@@ -547,7 +492,7 @@ API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* 
 }
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* on) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused(on)) return status;
     Allocation* source = around(from, bytes);
     if (!source) return INVALID;
     Stream& stream = *static_cast<Stream*>(on);
@@ -558,8 +503,10 @@ API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* on) {
     memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
 }
-API int cuStreamCreate(void** stream, unsigned) {
+API int cuStreamCreate(void** stream, unsigned flags) {
     std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
+    if (flags > 1) return INVALID;
     static int number = 0;
     auto* made = new Stream;
     made->id = ++number;
@@ -569,6 +516,7 @@ API int cuStreamCreate(void** stream, unsigned) {
 }
 API int cuStreamDestroy_v2(void* stream) {
     std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(stream); status && status != LOST) return status;
     auto* gone = static_cast<Stream*>(stream);
     settle(*gone, gone->queued);
     streams.erase(gone);
@@ -577,16 +525,19 @@ API int cuStreamDestroy_v2(void* stream) {
 }
 API int cuStreamSynchronize(void* on) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused(on)) return status;
     Stream& stream = *static_cast<Stream*>(on);
     settle(stream, stream.queued);
     join(host, stream.before);
     if (overwritten) return RACE;
     return static_cast<int>(fault("synchronize", SUCCESS));
 }
-API int cuStreamWaitEvent(void* on, void* event, unsigned) {
+API int cuStreamWaitEvent(void* on, void* event, unsigned flags) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (recorded) recorded->invalidated = true;
+    if (recorded) return CAPTURE_ISOLATION;
+    if (const int status = refused(on)) return status;
+    if (flags || !handles.count(event)) return flags ? INVALID : INVALID_HANDLE;
     if (told("forget", "wait")) return SUCCESS;
     auto& mark = *static_cast<Event*>(event);
     if (mark.stream && streams.count(mark.stream)) settle(*mark.stream, mark.number);
@@ -594,6 +545,8 @@ API int cuStreamWaitEvent(void* on, void* event, unsigned) {
     return SUCCESS;
 }
 API int cuModuleLoadData(void** module, const void* image) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
     void* library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
     if (!library) return NO_IMAGE;
     *module = new Kernels{library, static_cast<Index*>(dlsym(library, "emulator_thread")),
@@ -602,102 +555,167 @@ API int cuModuleLoadData(void** module, const void* image) {
                           static_cast<pthread_mutex_t*>(dlsym(library, "emulator_lock")),
                           static_cast<void (**)()>(dlsym(library, "emulator_warp_barrier")),
                           static_cast<int*>(dlsym(library, "emulator_late_copies")), {}};
+    handles.insert(*module);
     return SUCCESS;
 }
 API int cuModuleUnload(void* module) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(); status && status != LOST) return status;
+    if (!handles.erase(module)) return INVALID_HANDLE;
     // The library stays loaded: fibers that wait have a frame of it on their stacks.
-    delete static_cast<Kernels*>(module);
+    auto* kernels = static_cast<Kernels*>(module);
+    for (const auto& function : kernels->functions) handles.erase(function.get());
+    delete kernels;
     return SUCCESS;
 }
 API int cuModuleGetFunction(void** function, void* module, const char* name) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
+    if (!handles.count(module)) return INVALID_HANDLE;
     auto* kernels = static_cast<Kernels*>(module);
     void* launch = dlsym(kernels->library, (std::string("launch_") + name).c_str());
     void* sizes = dlsym(kernels->library, (std::string("sizes_") + name).c_str());
-    if (!launch || !sizes) return 500;
-    kernels->functions.push_back(std::make_unique<Kernel>(
-        Kernel{kernels, reinterpret_cast<void (*)(void**)>(launch), reinterpret_cast<const int* (*)()>(sizes)()}));
+    void* threads = dlsym(kernels->library, (std::string("threads_") + name).c_str());
+    if (!launch || !sizes || !threads) return NOT_FOUND;
+    kernels->functions.push_back(std::make_unique<Kernel>(Kernel{kernels, reinterpret_cast<void (*)(void**)>(launch),
+                                                                 reinterpret_cast<const int* (*)()>(sizes)(), *static_cast<unsigned*>(threads)}));
     *function = kernels->functions.back().get();
+    handles.insert(*function);
     return SUCCESS;
 }
-API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned, void* stream,
-                       void** parameters, void**) {
-    std::lock_guard<std::mutex> guard(lock);
+API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned threads_y, unsigned threads_z,
+                       unsigned shared_bytes, void* on, void** parameters, void** extra) {
+    std::unique_lock<std::mutex> guard(lock);
+    if (!initialized) return NOT_INITIALIZED;
+    if (context != &primary_context) return INVALID_CONTEXT;
     if (lost()) return LOST;
+    if (!handles.count(function) || !streams.count(static_cast<Stream*>(on))) return INVALID_HANDLE;
+    Stream& stream = *static_cast<Stream*>(on);
+    if (!x || !y || !z || x > 0x7fffffffu || y > 65535 || z > 65535) return INVALID;
+    if (!threads || threads > MOST_THREADS || threads_y != 1 || threads_z != 1 || !parameters || extra) return INVALID;
     Work work{*static_cast<Kernel*>(function), {x, y, z}, threads, {}};
+    if (threads > work.kernel.most_threads || shared_bytes) return OUT_OF_RESOURCES;
     const int* sizes = work.kernel.sizes;
     for (int i = 0; i < sizes[0]; i++) {
         const auto* bytes = static_cast<const unsigned char*>(parameters[i]);
         work.values.emplace_back(bytes, bytes + sizes[i + 1]);
     }
-    auto& recording = static_cast<Stream*>(stream)->recording;
-    if (recording) {
-        recording->push_back(std::move(work));
+    if (stream.recording) {
+        stream.recording->push_back(std::move(work));
         return SUCCESS;
     }
     launches++;
-    if (lost()) return LOST;
-    queue(*static_cast<Stream*>(stream));
-    if (!is_ordered(work, *static_cast<Stream*>(stream))) return RACE;
-    settle(*static_cast<Stream*>(stream), static_cast<Stream*>(stream)->queued);
+    if (lost() || !is_sound(work)) return LOST;
+    queue(stream);
+    if (!is_ordered(work, stream)) return RACE;
+    settle(stream, stream.queued);
+    // Kernels of other streams may run meanwhile.
+    guard.unlock();
     run(work);
+    guard.lock();
+    check_guards();
     return SUCCESS;
 }
-API int cuStreamBeginCapture_v2(void* stream, int) {
-    static_cast<Stream*>(stream)->recording = std::make_unique<Graph>();
+API int cuStreamBeginCapture_v2(void* on, int mode) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(on)) return status;
+    if (mode < 0 || mode > 2) return INVALID;
+    recorded = static_cast<Stream*>(on);
+    recorded->recording = std::make_unique<Graph>();
+    recorded->invalidated = false;
     return SUCCESS;
 }
-API int cuStreamEndCapture(void* stream, void** graph) {
-    *graph = static_cast<Stream*>(stream)->recording.release();
+API int cuStreamEndCapture(void* on, void** graph) {
+    std::lock_guard<std::mutex> guard(lock);
+    *graph = nullptr;
+    if (!recorded || recorded != on) return CAPTURE_UNMATCHED;
+    auto made = std::move(recorded->recording);
+    const bool invalidated = recorded->invalidated;
+    recorded = nullptr;
+    if (invalidated) return CAPTURE_INVALIDATED;
+    *graph = made.release();
+    handles.insert(*graph);
     return SUCCESS;
 }
-API int cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+API int cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long flags) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
+    if (flags || !handles.count(graph)) return flags ? INVALID : INVALID_HANDLE;
     *ready = new Graph(*static_cast<Graph*>(graph));
+    handles.insert(*ready);
     return SUCCESS;
 }
 API int cuGraphDestroy(void* graph) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (!handles.erase(graph)) return INVALID_HANDLE;
     delete static_cast<Graph*>(graph);
     return SUCCESS;
 }
 API int cuGraphExecDestroy(void* graph) { return cuGraphDestroy(graph); }
 API int cuGraphLaunch(void* graph, void* on) {
-    std::lock_guard<std::mutex> guard(lock);
+    std::unique_lock<std::mutex> guard(lock);
+    if (const int status = refused(on)) return status;
+    if (!handles.count(graph)) return INVALID_HANDLE;
     Stream& stream = *static_cast<Stream*>(on);
     queue(stream);
     settle(stream, stream.queued);
     for (const Work& work : *static_cast<Graph*>(graph)) {
-        if (lost()) return LOST;
+        if (lost() || !is_sound(work)) return LOST;
         if (!is_ordered(work, stream)) return RACE;
         launches++;
-        if (!lost()) run(work);
+        if (lost()) continue;
+        guard.unlock();
+        run(work);
+        guard.lock();
+        check_guards();
     }
     return SUCCESS;
 }
-API int cuEventCreate(void** event, unsigned) {
-    *event = new Event;
+API int cuEventCreate(void** event, unsigned flags) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
+    auto* made = new Event;
+    made->timed = !(flags & 2);
+    handles.insert(made);
+    *event = made;
     return SUCCESS;
 }
 API int cuEventDestroy_v2(void* event) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused(); status && status != LOST) return status;
+    if (!handles.erase(event)) return INVALID_HANDLE;
     delete static_cast<Event*>(event);
     return SUCCESS;
 }
 API int cuEventRecord(void* event, void* on) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused(on)) return status;
+    if (!handles.count(event)) return INVALID_HANDLE;
     Stream& stream = *static_cast<Stream*>(on);
     queue(stream);
-    *static_cast<Event*>(event) = {&stream, stream.queued, stream.before};
+    auto& mark = *static_cast<Event*>(event);
+    mark = {mark.timed, &stream, stream.queued, stream.before};
     return SUCCESS;
 }
 API int cuEventSynchronize(void* event) {
     std::lock_guard<std::mutex> guard(lock);
-    if (lost()) return LOST;
+    if (const int status = refused()) return status;
+    if (!handles.count(event)) return INVALID_HANDLE;
     if (told("forget", "synchronize")) return SUCCESS;
     const auto& mark = *static_cast<Event*>(event);
     if (mark.stream && streams.count(mark.stream)) settle(*mark.stream, mark.number);
     join(host, mark.before);
     return overwritten ? RACE : SUCCESS;
 }
-API int cuEventElapsedTime(float* ms, void*, void*) {
+API int cuEventElapsedTime(float* ms, void* from, void* to) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (const int status = refused()) return status;
+    for (void* event : {from, to}) {
+        if (!handles.count(event)) return INVALID_HANDLE;
+        const auto& mark = *static_cast<Event*>(event);
+        if (!mark.timed || !mark.stream) return INVALID_HANDLE;
+        if (!is_over(mark.before, host)) return NOT_READY;
+    }
     *ms = 1.0f;
     return SUCCESS;
 }

@@ -9,6 +9,7 @@ mod kept;
 mod nvrtc;
 mod parity;
 mod precision;
+mod strict;
 #[allow(dead_code, reason = "the reference's tests use the rest")]
 #[path = "../../../graph/tests/support/mod.rs"]
 mod support;
