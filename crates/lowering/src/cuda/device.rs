@@ -290,6 +290,14 @@ fn architecture(known: &[i32], capability: (i32, i32)) -> Option<String> {
     Some(format!("{kind}_{best}"))
 }
 
+/// Architectures that the first NVRTC of these compiles for, such as 90, in order. No device is needed.
+///
+/// # Errors
+/// Where there is no NVRTC.
+pub fn architectures(libraries: &Libraries) -> Result<Vec<i32>, CudaError> {
+    Ok(Nvrtc::load(&libraries.nvrtc, i32::MAX)?.architectures)
+}
+
 /// Compiles a source for an architecture such as `sm_80` without any device; gives the log, which is empty if nothing was to be said.
 ///
 /// # Errors

@@ -27,10 +27,10 @@ use std::{cell::RefCell, rc::Rc};
 use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
-pub use device::{Device, Finding, Libraries, compile_only};
+pub use device::{Device, Finding, Libraries, architectures, compile_only};
 pub use error::{CudaError, Failure, LEAST_DRIVER};
 pub use feed::{Feed, StepResult, feed_source};
-pub use program::{MemoryPlan, Program, Session};
+pub use program::{KernelTime, MemoryPlan, Program, Session};
 pub use samples::{Images, SAMPLE_WORDS};
 
 use self::source::{Epilogue, Plan, View};
