@@ -346,6 +346,7 @@ fn bench_measures_a_gpu() {
         "{text}"
     );
     assert!(text.contains("convolution dw"), "{text}");
+    assert!(text.contains("\"latency_ms\"") && text.contains("\"gb_per_s\""), "{text}");
     for precision in ["tf32", "bf16"] {
         let line = format!("bench --device cuda --batch 2 --steps 2 --kernels --precision {precision} --format json");
         let bench = with_gpu(&place, "", &line).unwrap().exits(0);

@@ -24,10 +24,12 @@ pub struct KernelTime {
     pub step_time_ms: f64,
     /// Share of all kernels' time, in [0, 1].
     pub share: f64,
-    /// Multiply-adds that it does, as GFLOP/s. None where it adds up no products, and on a GPU, where they are not counted.
+    /// Multiply-adds that it does, as GFLOP/s. None where it adds up no products.
     pub gflop_per_s: Option<f64>,
-    /// Multiply-adds of the sums that define what it computes, as GFLOP/s: minimal filtering does fewer.
+    /// Multiply-adds of the sums that define what it computes, as GFLOP/s: minimal filtering does fewer. None on a GPU.
     pub effective_gflop_per_s: Option<f64>,
+    /// What it reads and writes, each value once, in GB/s. None on a processor, whose caches keep much of it.
+    pub gb_per_s: Option<f64>,
 }
 
 /// Time and work of one kind of kernel over some steps.
@@ -35,13 +37,16 @@ struct Profiled {
     kernel: &'static str,
     time: Duration,
     work: Work,
+    moved_bytes: usize,
 }
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// Median time of a step, in seconds.
+    /// Median time of a step, in seconds. On a GPU, of steps that are queued behind each other, as training queues them.
     pub step_s: f64,
+    /// Median time of a step that is waited for before the next one is started, in seconds. None on a processor, where all are.
+    pub latency_s: Option<f64>,
     /// Steps that were measured.
     pub steps: usize,
     /// Multiply-adds in registers alone on these threads, in GFLOP/s: what no kernel can exceed. None on a GPU, where it is not measured.
@@ -59,16 +64,27 @@ enum Step {
 }
 
 impl Step {
-    /// Runs it to its end.
-    fn run(&mut self) -> Result<(), TrainError> {
-        match self {
-            Self::Cpu(graph) => graph.execute(),
-            Self::Cuda(graph, session) => {
-                cuda::program(graph).run()?;
-                session.borrow_mut().wait()?;
+    /// Runs it so many times, to the end of the last; gives the time, in seconds.
+    fn run(&mut self, times: usize) -> Result<f64, TrainError> {
+        let start = Instant::now();
+        for _ in 0..times {
+            match self {
+                Self::Cpu(graph) => graph.execute(),
+                Self::Cuda(graph, _) => cuda::program(graph).run()?,
             }
         }
-        Ok(())
+        if let Self::Cuda(_, session) = self {
+            session.borrow_mut().wait()?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Steps that are started before the last of them is waited for.
+    fn queued(&self) -> usize {
+        match self {
+            Self::Cpu(_) => 1,
+            Self::Cuda(..) => QUEUED,
+        }
     }
 
     fn memory_bytes(&self) -> usize {
@@ -89,15 +105,32 @@ impl Step {
         Ok(match self {
             Self::Cpu(graph) => {
                 let kernels = program(graph).profile().into_iter();
-                (kernels.map(|s| Profiled { kernel: s.kernel, time: s.time, work: s.work }).collect(), steps)
+                (
+                    kernels
+                        .map(|s| Profiled { kernel: s.kernel, time: s.time, work: s.work, moved_bytes: 0 })
+                        .collect(),
+                    steps,
+                )
             }
             // A GPU's kernels are timed one by one in a step of their own.
             Self::Cuda(graph, _) => {
                 let kernels = cuda::program(graph).profile()?.into_iter();
-                (kernels.map(|s| Profiled { kernel: s.kernel, time: s.time, work: Work::default() }).collect(), 1)
+                let profiled = |s: cuda::KernelTime| {
+                    let work = Work { done_flop: s.flop, ..Work::default() };
+                    Profiled { kernel: s.kernel, time: s.time, work, moved_bytes: s.moved_bytes }
+                };
+                (kernels.map(profiled).collect(), 1)
             }
         })
     }
+}
+
+/// Steps that are queued on a GPU before one is waited for: training reads results every 64 steps or ten times a second.
+const QUEUED: usize = 16;
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Measures steps of `network` on a batch of `settings.train.batch_size` noise images. Without `steps`, as many as fit
@@ -140,24 +173,29 @@ pub fn measure(
     batch.targets.write().chunks_exact_mut(classes).enumerate().for_each(|(i, row)| row[i * 7 % classes] = 1.0);
     variables.set_hyper(&settings.train, 1e-4, 1);
     for _ in 0..2 {
-        step.run()?;
+        step.run(1)?;
     }
+    let queued = step.queued().min(steps.map_or(usize::MAX, |steps| steps.max(1) as usize));
+    let latency_s = match &step {
+        Step::Cpu(_) => None,
+        Step::Cuda(..) => Some(median(&mut (0..queued).map(|_| step.run(1)).collect::<Result<Vec<_>, _>>()?)),
+    };
     step.start_profile();
-    let mut times = Vec::new();
+    // Of a step, by runs of as many as are queued.
+    let (mut times, mut done) = (Vec::new(), 0);
     let start = Instant::now();
     let more = |done: usize| match steps {
         Some(steps) => done < steps as usize,
         None => done < 3 || (start.elapsed() < Duration::from_secs(5) && done < 100_000),
     };
-    while more(times.len()) {
-        let start = Instant::now();
-        step.run()?;
-        times.push(start.elapsed().as_secs_f64());
+    while more(done) {
+        let run = queued.min(steps.map_or(usize::MAX, |steps| steps as usize - done));
+        times.push(step.run(run)? / run as f64);
+        done += run;
         black_box(&batch.logits);
     }
     let total: f64 = times.iter().sum();
-    times.sort_by(f64::total_cmp);
-    let (profile, profiled) = step.profile(times.len())?;
+    let (profile, profiled) = step.profile(done)?;
     let mut kinds: Vec<Profiled> = Vec::new();
     for one in profile {
         match kinds.iter_mut().find(|known| known.kernel == one.kernel) {
@@ -165,6 +203,7 @@ pub fn measure(
                 known.time += one.time;
                 known.work.done_flop += one.work.done_flop;
                 known.work.defined_flop += one.work.defined_flop;
+                known.moved_bytes += one.moved_bytes;
             }
             None => kinds.push(one),
         }
@@ -178,6 +217,7 @@ pub fn measure(
             share: 0.0,
             gflop_per_s: rate(kind.work.done_flop),
             effective_gflop_per_s: rate(kind.work.defined_flop),
+            gb_per_s: rate(kind.moved_bytes as f64),
         }
     };
     let mut kernels: Vec<KernelTime> = kinds.into_iter().map(kernel_time).collect();
@@ -189,8 +229,9 @@ pub fn measure(
     kernels.iter_mut().for_each(|kernel| kernel.share = kernel.step_time_ms / whole_ms);
     kernels.sort_by(|a, b| b.step_time_ms.total_cmp(&a.step_time_ms));
     Ok(Measured {
-        step_s: times[times.len() / 2],
-        steps: times.len(),
+        step_s: median(&mut times),
+        latency_s,
+        steps: done,
         fma_peak_gflop_per_s,
         memory_bytes: step.memory_bytes(),
         kernels,

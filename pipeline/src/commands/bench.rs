@@ -52,6 +52,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         "mode",
         "images_per_second",
         "step_time_ms",
+        "latency_ms",
         "gflop_per_s",
         "fma_peak_gflop_per_s",
         "share_of_peak",
@@ -72,6 +73,7 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
         text(if bench.forward { "forward" } else { "training" }),
         Cell::Real(round(batch / step_s, 1)),
         Cell::Real(round(step_s * 1e3, 3)),
+        measured.latency_s.map_or(Cell::Null, |latency| Cell::Real(round(latency * 1e3, 3))),
         Cell::Real(round(gflop_per_s, 1)),
         measured.fma_peak_gflop_per_s.map_or(Cell::Null, |peak| Cell::Real(round(peak, 1))),
         measured.fma_peak_gflop_per_s.map_or(Cell::Null, |peak| Cell::Real(round(gflop_per_s / peak, 3))),
@@ -91,9 +93,11 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
                 rate(k.gflop_per_s, 1),
                 rate(of_peak, 3),
                 rate(k.effective_gflop_per_s, 1),
+                rate(k.gb_per_s, 1),
             ]
         });
-        let columns = ["kernel", "step_time_ms", "share", "gflop_per_s", "share_of_peak", "effective_gflop_per_s"];
+        let columns =
+            ["kernel", "step_time_ms", "share", "gflop_per_s", "share_of_peak", "effective_gflop_per_s", "gb_per_s"];
         rows(&columns, &kernels.collect::<Vec<_>>(), &bench.rows)?;
     }
     Ok(Exit::Fine)

@@ -193,6 +193,10 @@ pub struct KernelTime {
     pub kernel: &'static str,
     /// One launch, on the device.
     pub time: Duration,
+    /// Floating-point operations of its products; two for each multiply-add.
+    pub flop: f64,
+    /// What it reads and writes, each value once, in bytes.
+    pub moved_bytes: usize,
 }
 
 /// Launches in a fixed order over planned memory: what a lowered graph consists of.
@@ -316,7 +320,12 @@ impl Program {
         self.device.note(driver.synchronize(stream))?;
         let time = |(i, launch): (usize, &super::source::Launch)| {
             let ms = self.device.note(driver.elapsed_ms(&events[i], &events[i + 1]))?;
-            Ok(KernelTime { kernel: launch.what, time: Duration::from_secs_f32(ms.max(0.0) * 1e-3) })
+            Ok(KernelTime {
+                kernel: launch.what,
+                time: Duration::from_secs_f32(ms.max(0.0) * 1e-3),
+                flop: launch.flop,
+                moved_bytes: launch.read_bytes + launch.written_bytes,
+            })
         };
         let times = self.plan.launches.iter().enumerate().map(time).collect();
         events.iter().for_each(|event| driver.destroy_event(event));
