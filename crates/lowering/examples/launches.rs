@@ -22,11 +22,12 @@ fn main() {
     let (mut graph, _) = Variables::for_training(&network, &train).training_graph(batch_size, &train);
     graph.compile(Autograd, ());
 
-    let mut lines = "what,kernel,blocks_x,blocks_y,blocks_z,read_bytes,written_bytes,flop\n".to_owned();
+    let mut lines = "what,kernel,blocks_x,blocks_y,blocks_z,threads,read_bytes,written_bytes,flop\n".to_owned();
     for launch in cuda::launches(&graph, precision) {
         let [x, y, z] = launch.blocks;
-        let (read, written) = (launch.read_bytes, launch.written_bytes);
-        let _ = writeln!(lines, "{},{},{x},{y},{z},{read},{written},{}", launch.what, launch.kernel, launch.flop);
+        let (threads, read, written) = (launch.threads, launch.read_bytes, launch.written_bytes);
+        let _ =
+            writeln!(lines, "{},{},{x},{y},{z},{threads},{read},{written},{}", launch.what, launch.kernel, launch.flop);
     }
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("launches.csv"), lines).expect("launches.csv can be written");

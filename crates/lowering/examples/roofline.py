@@ -22,7 +22,6 @@ import subprocess
 import sysconfig
 import tempfile
 
-THREADS = 256
 # Multiprocessors; bytes per second that plain kernels come to, of the data sheet's; FLOP per second of bf16 by `mma.sync`, which comes to about
 # 62 % of what `wgmma` does on Hopper, and of that what tiles through shared memory leave; seconds between launches of a recorded graph.
 GPUS = {
@@ -82,11 +81,11 @@ def count(kernel, *beginnings):
     return sum(n for name, n in kernel["counts"].items() if name.startswith(beginnings))
 
 
-def blocks_per_processor(kernel, arch, dynamic):
+def blocks_per_processor(kernel, arch, threads):
     # Registers are given to warps by 256, shared memory of a block by 128 bytes; the 1024 that the system takes are counted by cuobjdump.
-    by_registers = REGISTERS // (math.ceil(kernel["registers"] * 32 / 256) * 256 * (THREADS // 32))
-    shared = math.ceil((kernel["shared"] + dynamic) / 128) * 128
-    return min(by_registers, SHARED.get(arch, SHARED["sm_90"]) // max(shared, 1), MOST_THREADS // THREADS)
+    by_registers = REGISTERS // (math.ceil(kernel["registers"] * 32 / 256) * 256 * (threads // 32))
+    shared = math.ceil(kernel["shared"] / 128) * 128
+    return min(by_registers, SHARED.get(arch, SHARED["sm_90"]) // max(shared, 1), MOST_THREADS // threads)
 
 
 def main():
@@ -106,9 +105,9 @@ def main():
     seen = {}
     for launch in launches:
         kernel = kernels[launch["kernel"]]
-        dynamic = int(launch.get("shared_bytes") or 0)
+        threads = int(launch["threads"])
         blocks = math.prod(int(launch[f"blocks_{side}"]) for side in "xyz")
-        slots = gpu["processors"] * blocks_per_processor(kernel, arguments.arch, dynamic)
+        slots = gpu["processors"] * blocks_per_processor(kernel, arguments.arch, threads)
         moved = int(launch["read_bytes"]) + int(launch["written_bytes"])
         flop = float(launch["flop"])
         # The last wave of blocks takes as long as a full one; memory is shared by fewer.
@@ -118,21 +117,21 @@ def main():
         kind = kinds[launch["what"]]
         for key, value in dict(launches=1, moved=moved, flop=flop, seconds=seconds).items():
             kind[key] += value
-        seen.setdefault(launch["kernel"], (launch, dynamic))
+        seen.setdefault(launch["kernel"], (launch, threads))
 
     if arguments.kernels:
-        print("| kernel | registers | stack | shared KB | blocks per SM | occupancy | HMMA | LDSM | LDGSTS | loads 128/64/32 | stores 128/64/32 |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-        for name, (launch, dynamic) in seen.items():
+        print("| kernel | threads | registers | stack | shared KB | blocks per SM | occupancy | HMMA | LDSM | LDGSTS | loads 128/64/32 | stores 128/64/32 |")
+        print("| --- |" + " ---: |" * 11)
+        for name, (launch, threads) in seen.items():
             kernel = kernels[name]
-            resident = blocks_per_processor(kernel, arguments.arch, dynamic)
+            resident = blocks_per_processor(kernel, arguments.arch, threads)
             wide = lambda op: "/".join(
                 str(sum(n for i, n in kernel["counts"].items() if i.startswith(op) and (bits in i if bits else not re.search(r"\.(128|64)\b", i))))
                 for bits in [".128", ".64", ""]
             )
             print(
-                f"| {name} | {kernel['registers']} | {kernel['stack']} | {(kernel['shared'] + dynamic) / 1024:.1f} | {resident} "
-                f"| {resident * THREADS / MOST_THREADS:.0%} | {count(kernel, 'HMMA')} | {count(kernel, 'LDSM')} | {count(kernel, 'LDGSTS')} "
+                f"| {name} | {threads} | {kernel['registers']} | {kernel['stack']} | {kernel['shared'] / 1024:.1f} | {resident} "
+                f"| {resident * threads / MOST_THREADS:.0%} | {count(kernel, 'HMMA')} | {count(kernel, 'LDSM')} | {count(kernel, 'LDGSTS')} "
                 f"| {wide('LDG.')} | {wide('STG.')} |"
             )
         spilled = [name for name in seen if count(kernels[name], "LDL", "STL")]

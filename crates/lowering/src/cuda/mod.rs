@@ -86,8 +86,10 @@ pub struct LaunchPlan {
     pub what: &'static str,
     /// Its kernel's name in [`source`].
     pub kernel: String,
-    /// Blocks, of 256 threads each.
+    /// Blocks.
     pub blocks: [u32; 3],
+    /// Threads of each.
+    pub threads: u32,
     /// Bytes of all that it reads, each once.
     pub read_bytes: usize,
     /// Bytes of all that it writes.
@@ -103,6 +105,7 @@ pub fn launches(graph: &Graph, precision: Precision) -> Vec<LaunchPlan> {
         what: launch.what,
         kernel: plan.names[launch.kernel].clone(),
         blocks: launch.grid,
+        threads: launch.threads,
         read_bytes: launch.read_bytes,
         written_bytes: launch.written_bytes,
         flop: launch.flop,

@@ -11,7 +11,7 @@ use luminal::{
 use super::{
     CudaError, Device,
     library::{Allocation, Function, Given, Module, Recording, Stream},
-    source::{Argument, Plan, THREADS},
+    source::{Argument, Plan},
 };
 use crate::memory::{Place, layout};
 
@@ -314,7 +314,7 @@ impl Program {
         self.device.note(driver.mark(&events[0], stream))?;
         for ((launch, given), event) in self.plan.launches.iter().zip(&given).zip(&events[1..]) {
             let function = loaded.functions[launch.kernel];
-            self.device.note(driver.launch(function, launch.grid, THREADS as u32, given, stream))?;
+            self.device.note(driver.launch(function, launch.grid, launch.threads, given, stream))?;
             self.device.note(driver.mark(event, stream))?;
         }
         self.device.note(driver.synchronize(stream))?;
@@ -365,7 +365,7 @@ impl Program {
     fn launch(&self, loaded: &Loaded, given: &[Vec<Given>], stream: &Stream) -> Result<(), CudaError> {
         for (launch, given) in self.plan.launches.iter().zip(given) {
             let function = loaded.functions[launch.kernel];
-            self.device.note(self.device.driver.launch(function, launch.grid, THREADS as u32, given, stream))?;
+            self.device.note(self.device.driver.launch(function, launch.grid, launch.threads, given, stream))?;
         }
         Ok(())
     }

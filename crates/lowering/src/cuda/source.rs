@@ -36,7 +36,7 @@ const TENSOR_FAMILIES: [&str; 4] = [
     include_str!("kernels/tensor_layers.cu"),
 ];
 
-/// Threads of every block, as `kernels/prelude.cu` has them.
+/// Threads of a block, unless a kernel says otherwise, as `kernels/prelude.cu` has them.
 pub(crate) const THREADS: usize = 256;
 
 /// A value: where a slot's values begin with it.
@@ -64,6 +64,8 @@ pub(crate) struct Launch {
     pub(crate) kernel: usize,
     /// Blocks.
     pub(crate) grid: [u32; 3],
+    /// Threads of each.
+    pub(crate) threads: u32,
     pub(crate) arguments: Vec<Argument>,
     /// What it moves, if each value is read and written once, in bytes.
     pub(crate) read_bytes: usize,
@@ -155,7 +157,7 @@ impl Plan {
             None => {
                 let kernel = self.names.len();
                 let name = format!("{}_{kernel}", call.what.replace(' ', "_"));
-                let head = format!("extern \"C\" __global__ void __launch_bounds__({THREADS}) {name}");
+                let head = format!("extern \"C\" __global__ void __launch_bounds__({}) {name}", call.threads);
                 // `@` tells the epilogues of kernels apart, `#` is where the kernel's own head goes.
                 self.wrappers.push(text.replace('#', &head).replace('@', &kernel.to_string()));
                 self.names.push(name);
@@ -164,8 +166,9 @@ impl Plan {
             }
         };
         let grid = grid.map(|extent| u32::try_from(extent.max(1)).unwrap_or(u32::MAX));
-        let Call { what, arguments, flop, .. } = call;
-        self.launches.push(Launch { what, kernel, grid, arguments, read_bytes, written_bytes, flop });
+        let Call { what, threads, arguments, flop, .. } = call;
+        let threads = threads as u32;
+        self.launches.push(Launch { what, kernel, grid, threads, arguments, read_bytes, written_bytes, flop });
     }
 
     /// The whole program as one CUDA C source.
@@ -191,6 +194,7 @@ pub(crate) struct Call {
     accesses: Vec<Access>,
     /// Definition of the epilogue's type, if there is one.
     epilogue: String,
+    threads: usize,
     flop: f64,
 }
 
@@ -202,8 +206,14 @@ impl Call {
             arguments: Vec::new(),
             accesses: Vec::new(),
             epilogue: String::new(),
+            threads: THREADS,
             flop: 0.0,
         }
+    }
+
+    /// The same in blocks of so many threads.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// Says that so many multiply-adds are done.

@@ -22,11 +22,14 @@ const TILES: [Tile; 7] = [
     Tile { m: 128, n: 128, warps_m: 2, worth: 1.0 },
     Tile { m: 96, n: 128, warps_m: 2, worth: 0.95 },
     Tile { m: 64, n: 128, warps_m: 2, worth: 0.85 },
-    Tile { m: 128, n: 64, warps_m: 4, worth: 0.85 },
+    Tile { m: 128, n: 64, warps_m: 2, worth: 0.85 },
     Tile { m: 64, n: 64, warps_m: 2, worth: 0.6 },
     Tile { m: 32, n: 128, warps_m: 1, worth: 0.6 },
     Tile { m: 16, n: 128, warps_m: 1, worth: 0.4 },
 ];
+
+/// Threads of a block, as `kernels/tensor.cu` has them.
+const TENSOR_THREADS: usize = 128;
 
 /// Bytes of a tile's line along K.
 const LINE_BYTES: usize = 64;
@@ -68,7 +71,7 @@ impl Product {
         let problem = problem(precision.kind(), parts);
         let elements = self.groups * self.m * self.n;
         let partial = (parts > 1).then(|| plan.temporary(parts * elements));
-        let mut call = Call::new(self.what);
+        let mut call = Call::new(self.what).with_threads(TENSOR_THREADS);
         call.multiplies(self.groups * self.m * self.n * self.k);
         let mut fields: Vec<String> = packed.iter().map(|&view| call.reads_packed(view, precision)).collect();
         if partial.is_none() {

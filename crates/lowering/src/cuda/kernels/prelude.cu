@@ -4,7 +4,7 @@
 
 #define DEVICE __device__ __forceinline__
 
-// Threads of every block.
+// Threads of a block, unless a kernel says otherwise.
 constexpr int THREADS = 256;
 
 // No epilogue: the value goes as it is.

@@ -1,6 +1,7 @@
 // C [M, N] = A [M, K] B [K, N] on tensor cores, for packed operands.
 //
-// A block of 8 warps computes a tile of C. STAGES tiles of A and B are in shared memory: while one is multiplied, others are on their way
+// A block of 4 warps computes a tile of C: each warp reads its rows of A and columns of B from shared memory, which gives 128 bytes a cycle, so that
+// parts of 64 × 64 keep tensor cores busy where 8 warps' parts of 64 × 32 would wait for it. STAGES tiles of A and B are in shared memory: while one is multiplied, others are on their way
 // from memory, without passing through registers. Chunks of a tile are swapped within their lines, so that the eight rows which
 // `load_matrices` reads at once lie in different banks. As in `matrix.cu`, SPLITS blocks may sum a part of K each; `combine` adds them in order.
 //
@@ -11,7 +12,7 @@ template <class Precision_, int TILE_M, int TILE_N, int WARPS_M_>
 struct TensorTiles {
     using Precision = Precision_;
     // A line along K is 64 bytes, whatever the precision.
-    static constexpr int BM = TILE_M, BN = TILE_N, BK = 4 * Precision::CHUNK, STAGES = 3, WARP = 32;
+    static constexpr int BM = TILE_M, BN = TILE_N, BK = 4 * Precision::CHUNK, STAGES = 3, WARP = 32, THREADS = 128;
     static constexpr int WARPS_M = WARPS_M_, WARPS_N = THREADS / WARP / WARPS_M;
     // Fragments of a warp: 16 rows of A, 8 columns of B, which are loaded by twos.
     static constexpr int FRAGMENTS_M = BM / WARPS_M / 16, FRAGMENTS_N = BN / WARPS_N / 8;
@@ -23,7 +24,7 @@ template <class T, int EXTENT, bool ALONG_K>
 struct Operand {
     using Precision = typename T::Precision;
     static constexpr int LINES = ALONG_K ? EXTENT : T::BK, LINE = (ALONG_K ? T::BK : EXTENT) / Precision::CHUNK;
-    static constexpr int CHUNKS = LINES * LINE, LOADS = (CHUNKS + THREADS - 1) / THREADS;
+    static constexpr int CHUNKS = LINES * LINE, LOADS = (CHUNKS + T::THREADS - 1) / T::THREADS;
 
     static DEVICE int place(int line, int chunk) {
         if (!ALONG_K && Precision::CHUNK == 4) return line * LINE + (chunk ^ (line % 4 * 2) % LINE);
@@ -82,7 +83,7 @@ DEVICE void multiply_packed(const Problem problem, float* partial, Epilogue epil
     bool a_in[A::LOADS], b_in[B::LOADS];
 #pragma unroll
     for (int i = 0; i < A::LOADS; i++) {
-        const int at = thread + i * THREADS, line = at / A::LINE, chunk = at % A::LINE * Precision::CHUNK;
+        const int at = thread + i * T::THREADS, line = at / A::LINE, chunk = at % A::LINE * Precision::CHUNK;
         const int m = m0 + (Problem::A_ALONG_K ? line : chunk);
         a_k[i] = Problem::A_ALONG_K ? chunk : line;
         a_in[i] = at < A::CHUNKS && m < Problem::M_READ;
@@ -90,7 +91,7 @@ DEVICE void multiply_packed(const Problem problem, float* partial, Epilogue epil
     }
 #pragma unroll
     for (int i = 0; i < B::LOADS; i++) {
-        const int at = thread + i * THREADS, line = at / B::LINE, chunk = at % B::LINE * Precision::CHUNK;
+        const int at = thread + i * T::THREADS, line = at / B::LINE, chunk = at % B::LINE * Precision::CHUNK;
         const int n = n0 + (Problem::B_ALONG_K ? line : chunk);
         b_k[i] = Problem::B_ALONG_K ? chunk : line;
         b_in[i] = at < B::CHUNKS && n < Problem::N_READ;
@@ -100,14 +101,14 @@ DEVICE void multiply_packed(const Problem problem, float* partial, Epilogue epil
         const int stage = tile % T::STAGES;
 #pragma unroll
         for (int i = 0; i < A::LOADS; i++) {
-            const int at = thread + i * THREADS, k = begin + tile * T::BK + a_k[i];
+            const int at = thread + i * T::THREADS, k = begin + tile * T::BK + a_k[i];
             const bool valid = a_in[i] && k < end;
             const int from = valid ? a_at[i] + problem.a_step(k) : 0;
             if (at < A::CHUNKS) copy_chunk(&tile_a[stage][A::place(at / A::LINE, at % A::LINE)], problem.a + from, valid);
         }
 #pragma unroll
         for (int i = 0; i < B::LOADS; i++) {
-            const int at = thread + i * THREADS, k = begin + tile * T::BK + b_k[i];
+            const int at = thread + i * T::THREADS, k = begin + tile * T::BK + b_k[i];
             const bool valid = b_in[i] && k < end;
             const int from = valid ? b_at[i] + problem.b_step(k) : 0;
             if (at < B::CHUNKS) copy_chunk(&tile_b[stage][B::place(at / B::LINE, at % B::LINE)], problem.b + from, valid);
