@@ -79,7 +79,16 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
         }
         Operator::MaxPool(pool) => pooling(plan, "max pool", "max_pool", *pool, &shapes[0], &[x[0]], y(), e, false),
         Operator::MaxPoolGrad(pool) => {
-            pooling(plan, "max pool dx", "max_pool_grad", *pool, &shapes[0], &[x[0], x[1]], y(), e, true);
+            let windows = elements(&shapes[1]);
+            let positions = plan.temporary(windows);
+            let mut call = Call::new("max pool dx");
+            let operands = [call.reads(x[0]), call.writes(positions)].join(", ");
+            plan.launch(
+                call,
+                over(windows),
+                &format!("largest_positions<{}>({operands})", windows_of(*pool, &shapes[0])),
+            );
+            pooling(plan, "max pool dx", "max_pool_grad", *pool, &shapes[0], &[positions, x[1]], y(), e, true);
         }
         Operator::AveragePool(pool) => {
             pooling(plan, "average pool", "average_pool", *pool, &shapes[0], &[x[0]], y(), e, false);
@@ -236,6 +245,11 @@ impl Windows {
     }
 }
 
+/// `kernels/pooling.cu`'s `Pool` over images of this shape.
+fn windows_of(pool: Pool, shape: &[usize]) -> String {
+    format!("Pool<{}, {}, {}, {}, {}>", shape[0] * shape[1], shape[2], shape[3], pool.size, pool.stride)
+}
+
 /// One thread for each value of y: of x's shape in a gradient.
 #[expect(clippy::too_many_arguments, reason = "a kernel's name, shape and operands")]
 fn pooling(
@@ -254,8 +268,7 @@ fn pooling(
     let mut operands: Vec<String> = x.iter().map(|&view| call.reads(view)).collect();
     operands.push(call.writes(y));
     operands.push(call.epilogue(epilogue));
-    let (planes, h, w) = (shape[0] * shape[1], shape[2], shape[3]);
-    let body = format!("{function}<Pool<{planes}, {h}, {w}, {}, {}>>({})", pool.size, pool.stride, operands.join(", "));
+    let body = format!("{function}<{}>({})", windows_of(pool, shape), operands.join(", "));
     plan.launch(call, over(threads), &body);
 }
 

@@ -87,6 +87,7 @@ fn every_kernel_compiles_for_all_generations_without_a_warning() {
         "ConvolutionInputGrad<",
         "ConvolutionWeightGrad<",
         "max_pool<",
+        "largest_positions<",
         "max_pool_grad<",
         "average_pool<",
         "average_pool_grad<",

@@ -40,16 +40,27 @@ DEVICE void max_pool(const float* x, float* y, Epilogue epilogue) {
     y[i] = epilogue(x[first_largest<P>(x, (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE)], i);
 }
 
+// Where the first largest value of each window lies, as the bits of a word, for `max_pool_grad`: else each pixel would search all windows that
+// hold it. One thread for each window.
+template <class P>
+DEVICE void largest_positions(const float* x, float* positions) {
+    const int i = first_index();
+    if (i >= P::PLANES * P::OH * P::OW) return;
+    const int plane = i / (P::OH * P::OW), oy = i / P::OW % P::OH, ox = i % P::OW;
+    const int corner = (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE;
+    positions[i] = __uint_as_float((unsigned)first_largest<P>(x, corner));
+}
+
 template <class P, class Epilogue>
-DEVICE void max_pool_grad(const float* x, const float* dy, float* dx, Epilogue epilogue) {
+DEVICE void max_pool_grad(const float* positions, const float* dy, float* dx, Epilogue epilogue) {
     const int i = first_index();
     if (i >= P::PLANES * P::H * P::W) return;
     const int plane = i / (P::H * P::W), iy = i / P::W % P::H, ix = i % P::W;
     float sum = 0.0f;
     for (int oy = P::first_window(iy); oy < P::end_window(iy, P::OH); oy++) {
         for (int ox = P::first_window(ix); ox < P::end_window(ix, P::OW); ox++) {
-            const int corner = (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE;
-            if (first_largest<P>(x, corner) == i) sum += dy[(plane * P::OH + oy) * P::OW + ox];
+            const int window = (plane * P::OH + oy) * P::OW + ox;
+            if ((int)__float_as_uint(positions[window]) == i) sum += dy[window];
         }
     }
     dx[i] = epilogue(sum, i);
