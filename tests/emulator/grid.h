@@ -10,8 +10,8 @@
 #include <vector>
 
 #if defined(__x86_64__)
-// Keeps what a called function must keep on the stack of the fiber that is left, and takes it from that of the other: twenty times as fast as
-// `swapcontext`, which asks the system, and three times as fast as a pair of jumps.
+// Keeps what a called function must keep on the stack of the fiber that is left, and takes it from that of the other: a pair of jumps does more, and
+// `swapcontext` asks the system each time.
 asm(R"(
 .pushsection .text
 .type emulator_switch, @function
