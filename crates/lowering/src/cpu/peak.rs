@@ -1,6 +1,9 @@
 //! The processor's multiply-add rate, measured: what no kernel can exceed.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use super::Workspace;
 
@@ -65,18 +68,21 @@ fn burn(rounds: u64) -> u64 {
     rounds * 4 * CHAINS as u64
 }
 
-/// Multiply-adds in registers on all threads of a workspace, in FLOP/s (two per multiply-add): the best of five trials.
+/// Multiply-adds in registers on all threads of a workspace, in FLOP/s (two per multiply-add): the best of many trials.
 pub fn fma_peak(workspace: &mut Workspace) -> f64 {
     const ROUNDS: u64 = 2_000_000;
+    /// A thread that is still waking leaves its share of the first trials, of some milliseconds each, to the others.
+    const AT_LEAST: Duration = Duration::from_millis(60);
     let threads = workspace.threads();
-    (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            let done = std::sync::atomic::AtomicU64::new(0);
-            workspace.parallel(threads, &|_, _| {
-                done.fetch_add(burn(ROUNDS), std::sync::atomic::Ordering::Relaxed);
-            });
-            2.0 * done.into_inner() as f64 / start.elapsed().as_secs_f64()
-        })
-        .fold(0.0, f64::max)
+    let begin = Instant::now();
+    let mut best = 0.0;
+    while begin.elapsed() < AT_LEAST {
+        let start = Instant::now();
+        let done = std::sync::atomic::AtomicU64::new(0);
+        workspace.parallel(threads, &|_, _| {
+            done.fetch_add(burn(ROUNDS), std::sync::atomic::Ordering::Relaxed);
+        });
+        best = f64::max(best, 2.0 * done.into_inner() as f64 / start.elapsed().as_secs_f64());
+    }
+    best
 }
