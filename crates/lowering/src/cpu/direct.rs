@@ -172,6 +172,9 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
         for start in (0..window).step_by(t.kernel.depth()) {
             let depth = t.kernel.depth().min(window - start);
             let steps = A::steps(depth);
+            let mut taps = [0; DEPTH];
+            taps.iter_mut().zip(phases.taps(group).skip(start).take(depth)).for_each(|(to, tap)| *to = tap);
+            let taps = &taps[..depth];
             let left = if A::STEP == 1 {
                 (&w[start..], window)
             } else {
@@ -183,9 +186,9 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
             for first in (0..pixels).step_by(width) {
                 let count = width.min(pixels - first);
                 match S::F32_LANES {
-                    16 => pack::<32>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
-                    8 => pack::<16>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
-                    _ => pack::<8>(&phases, t.phases, group, start..start + depth, first..first + count, t.panel),
+                    16 => pack::<32>(&phases, t.phases, taps, first..first + count, t.panel),
+                    8 => pack::<16>(&phases, t.phases, taps, first..first + count, t.panel),
+                    _ => pack::<8>(&phases, t.phases, taps, first..first + count, t.panel),
                 }
                 join_halves::<S, A, N>(simd, arithmetic, &mut t.panel[..depth * width]);
                 let panel = &t.panel[..steps * width];
@@ -207,27 +210,38 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
     }
 }
 
-/// Copies what some taps see at some outputs to a panel [taps, L]. Copies are as long as a row of the panel: what they write
-/// too much is overwritten by the next one.
-#[inline(always)]
-fn pack<const L: usize>(
-    p: &Phases,
-    phases: &[f32],
-    group: usize,
-    taps: Range<usize>,
-    outputs: Range<usize>,
-    panel: &mut [f32],
-) {
-    let e = &p.e;
-    for (row, tap) in p.taps(group).skip(taps.start).take(taps.len()).enumerate() {
+/// Runs of outputs that lie side by side in the image.
+struct Runs<const L: usize> {
+    /// For each run its first output, counted from the first of all, and where a tap that starts at 0 sees it.
+    runs: [(usize, usize); L],
+    count: usize,
+}
+
+impl<const L: usize> Runs<L> {
+    /// Of at most L outputs.
+    #[inline(always)]
+    fn new(p: &Phases, outputs: Range<usize>) -> Self {
+        let mut runs = Self { runs: [(0, 0); L], count: 0 };
         let mut output = outputs.start;
         while output < outputs.end {
-            let (oy, ox) = (output / e.ow, output % e.ow);
-            let from: &[f32; L] =
-                phases[tap + oy * p.line() + ox..].first_chunk().expect("there is slack behind the image");
-            let to = row * L + output - outputs.start;
-            panel[to..to + L].copy_from_slice(from);
-            output += e.ow - ox;
+            let (oy, ox) = (output / p.e.ow, output % p.e.ow);
+            runs.runs[runs.count] = (output - outputs.start, oy * p.line() + ox);
+            runs.count += 1;
+            output += p.e.ow - ox;
+        }
+        runs
+    }
+}
+
+/// Copies what some taps, given by their starts, see at some outputs to a panel [taps, L]. Copies are as long as a row of the panel: what
+/// they write too much is overwritten by the next one.
+#[inline(always)]
+fn pack<const L: usize>(p: &Phases, phases: &[f32], taps: &[usize], outputs: Range<usize>, panel: &mut [f32]) {
+    let runs = Runs::<L>::new(p, outputs);
+    for (row, tap) in taps.iter().enumerate() {
+        for &(first, place) in &runs.runs[..runs.count] {
+            let from: &[f32; L] = phases[tap + place..].first_chunk().expect("there is slack behind the image");
+            panel[row * L + first..][..L].copy_from_slice(from);
         }
     }
 }
