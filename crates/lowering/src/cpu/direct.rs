@@ -77,19 +77,24 @@ impl Phases {
         self.e.stride * self.e.stride * self.across
     }
 
-    /// Starts of the taps of a group, in the order of the weights.
-    fn taps(&self, group: usize) -> impl Iterator<Item = usize> {
-        let (e, phases) = (self.e, *self);
-        let channels = e.c / e.groups;
-        (0..e.window()).map(move |tap| {
-            let (channel, position) = (group * channels + tap / (e.kh * e.kw), tap % (e.kh * e.kw));
-            phases.tap(channel, position / e.kw, position % e.kw)
-        })
+    /// Starts of the taps of the first group, in the order of the weights.
+    fn taps(&self) -> Vec<usize> {
+        let e = &self.e;
+        let columns = |channel, ky| (0..e.kw).map(move |kx| (channel, ky, kx));
+        let channels = (0..e.c / e.groups).flat_map(|channel| (0..e.kh).map(move |ky| (channel, ky)));
+        channels.flat_map(|(channel, ky)| columns(channel, ky)).map(|(c, ky, kx)| self.tap(c, ky, kx)).collect()
+    }
+
+    /// How much later those of another group start.
+    fn group(&self, group: usize) -> usize {
+        group * self.e.c / self.e.groups * self.height * self.e.stride * self.across
     }
 }
 
 struct Forward {
     e: Extents,
+    /// [`Phases::taps`].
+    taps: Vec<usize>,
     precision: Precision,
     x: Slot,
     w: Slot,
@@ -167,14 +172,13 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
     let width = N * S::F32_LANES;
     let (pixels, outputs, window) = (e.pixels(), e.o / e.groups, e.window());
     for group in 0..e.groups {
+        let seen = &t.phases[phases.group(group)..];
         let w = &t.w[group * outputs * window..][..outputs * window];
         let y = &mut t.y[group * outputs * pixels..][..outputs * pixels];
         for start in (0..window).step_by(t.kernel.depth()) {
             let depth = t.kernel.depth().min(window - start);
             let steps = A::steps(depth);
-            let mut taps = [0; DEPTH];
-            taps.iter_mut().zip(phases.taps(group).skip(start).take(depth)).for_each(|(to, tap)| *to = tap);
-            let taps = &taps[..depth];
+            let taps = &t.kernel.taps[start..start + depth];
             let left = if A::STEP == 1 {
                 (&w[start..], window)
             } else {
@@ -186,9 +190,9 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
             for first in (0..pixels).step_by(width) {
                 let count = width.min(pixels - first);
                 match S::F32_LANES {
-                    16 => pack::<32>(&phases, t.phases, taps, first..first + count, t.panel),
-                    8 => pack::<16>(&phases, t.phases, taps, first..first + count, t.panel),
-                    _ => pack::<8>(&phases, t.phases, taps, first..first + count, t.panel),
+                    16 => pack::<32>(&phases, seen, taps, first..first + count, t.panel),
+                    8 => pack::<16>(&phases, seen, taps, first..first + count, t.panel),
+                    _ => pack::<8>(&phases, seen, taps, first..first + count, t.panel),
                 }
                 join_halves::<S, A, N>(simd, arithmetic, &mut t.panel[..depth * width]);
                 let panel = &t.panel[..steps * width];
@@ -249,13 +253,16 @@ fn pack<const L: usize>(p: &Phases, phases: &[f32], taps: &[usize], outputs: Ran
 /// x = [x, w, b].
 pub(super) fn forward(plan: &mut Plan, e: Extents, x: &[Slot], y: Slot, epilogue: Epilogue) {
     let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
-    plan.push(Forward { e, precision: plan.precision, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
+    let taps = Phases::new(e).taps();
+    plan.push(Forward { e, taps, precision: plan.precision, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
 }
 
 /// Weight gradients of a fixed part of the batch, one line of outputs after the other: taps of the window are rows, output
 /// channels columns.
 struct WeightGrad {
     e: Extents,
+    /// [`Phases::taps`].
+    taps: Vec<usize>,
     precision: Precision,
     x: Slot,
     dy: Slot,
@@ -300,7 +307,8 @@ impl Kernel for WeightGrad {
         for image in chunk(part, e.images.div_ceil(self.parts), e.images) {
             Phases::new(*e).fill(&memory.read(self.x)[image * e.input()..][..e.input()], phases);
             let dy = &memory.read(self.dy)[image * e.output() + group * outputs * e.pixels()..][..outputs * e.pixels()];
-            let task = WeightGradTask { e, group, phases: &mut *phases, dy, panels: &mut *panels, sums: &mut *sums };
+            let (phases, panels, sums) = (&mut *phases, &mut *panels, &mut *sums);
+            let task = WeightGradTask { e, taps: &self.taps, group, phases, dy, panels, sums };
             arithmetic::run(self.precision, task);
         }
         let columns = outputs.next_multiple_of(Tile::new().columns);
@@ -317,6 +325,7 @@ impl Kernel for WeightGrad {
 
 struct WeightGradTask<'a> {
     e: &'a Extents,
+    taps: &'a [usize],
     group: usize,
     phases: &'a mut [f32],
     dy: &'a [f32],
@@ -352,36 +361,51 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
             pack_panel::<S>(panel, dy, p * width, outputs, 0..e.ow);
             join_neighbours::<S, A, N>(simd, arithmetic, panel);
         }
-        let mut starts = phases.taps(t.group);
+        let first = phases.group(t.group) + oy * phases.line();
         for tap in (0..e.window()).step_by(M) {
             // Beyond the last tap any will do: those sums are not used.
             let mut rows: [&[f32]; M] = [&[]; M];
-            for row in &mut rows {
-                let start = starts.next().unwrap_or(0);
-                *row = &t.phases[start + oy * phases.line()..][..A::STEP * steps];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let start = t.taps.get(tap + i).unwrap_or(&0);
+                *row = &t.phases[first + start..][..A::STEP * steps];
             }
             for (p, panel) in t.panels.chunks_exact(e.ow * width).enumerate() {
-                let right = S::as_simd_f32s(&panel[..steps * width]).0.as_chunks::<N>().0;
-                let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
-                // As long as the panel, which the compiler does not know.
-                let mut rows = rows;
-                for row in &mut rows {
-                    *row = &row[..A::STEP * right.len()];
+                let to = &mut t.sums[tap * columns + p * width..];
+                arithmetic.vectorize(simd, LineTile::<M, N> { rows, right: &panel[..steps * width], to, columns });
+            }
+        }
+    }
+}
+
+/// Adds a line's products of M taps and a panel of output channels to their sums, rows of which are `columns` apart: a function of its own,
+/// as register tiles of matrices are.
+struct LineTile<'a, const M: usize, const N: usize> {
+    rows: [&'a [f32]; M],
+    right: &'a [f32],
+    to: &'a mut [f32],
+    columns: usize,
+}
+
+impl<const M: usize, const N: usize> Compute for LineTile<'_, M, N> {
+    type Output = ();
+    #[inline(always)]
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        let right = S::as_simd_f32s(self.right).0.as_chunks::<N>().0;
+        let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
+        // As long as the panel, which the compiler does not know.
+        let rows = self.rows.map(|row| &row[..A::STEP * right.len()]);
+        for (k, right) in right.iter().enumerate() {
+            for i in 0..M {
+                let value = simd.splat_f32s(rows[i][A::STEP * k]);
+                for n in 0..N {
+                    sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
                 }
-                for (k, right) in right.iter().enumerate() {
-                    for i in 0..M {
-                        let value = simd.splat_f32s(rows[i][A::STEP * k]);
-                        for n in 0..N {
-                            sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
-                        }
-                    }
-                }
-                for (i, sums) in sums.iter().enumerate() {
-                    let to = &mut t.sums[(tap + i) * columns + p * width..][..width];
-                    for (to, &sum) in S::as_mut_simd_f32s(to).0.iter_mut().zip(sums) {
-                        *to = simd.add_f32s(*to, sum);
-                    }
-                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            let to = &mut self.to[i * self.columns..][..N * S::F32_LANES];
+            for (to, &sum) in S::as_mut_simd_f32s(to).0.iter_mut().zip(sums) {
+                *to = simd.add_f32s(*to, sum);
             }
         }
     }
@@ -397,11 +421,11 @@ fn parts(e: &Extents) -> usize {
 
 /// x = [x, dy].
 pub(super) fn weight_grad(plan: &mut Plan, e: Extents, x: &[Slot], dw: Slot) {
-    let (parts, precision) = (parts(&e), plan.precision);
+    let (parts, precision, taps) = (parts(&e), plan.precision, Phases::new(e).taps());
     if parts == 1 {
-        return plan.push(WeightGrad { e, precision, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
+        return plan.push(WeightGrad { e, taps, precision, x: x[0], dy: x[1], partial: dw, parts }, &[x[0], x[1], dw]);
     }
     let partial = plan.temporary(parts * e.weights());
-    plan.push(WeightGrad { e, precision, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
+    plan.push(WeightGrad { e, taps, precision, x: x[0], dy: x[1], partial, parts }, &[x[0], x[1], partial]);
     movement::reduce(plan, partial, parts, dw, e.weights());
 }
