@@ -1,4 +1,4 @@
-//! How fast the database takes and gives, on this machine and this disk: `cargo run -p store --example throughput [FILE]`.
+//! How fast the database takes and gives, on this machine and this disk: `cargo run -p store --example rates [FILE]`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
