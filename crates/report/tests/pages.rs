@@ -266,6 +266,12 @@ fn a_search_over_many_values_says_what_matters() {
     assert!(rate[2] > rate[3] && dropout[2] < rate[2], "PED-ANOVA agrees: {rate:?} {dropout:?}");
     assert!(written.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));
     assert!(text.contains("the points are not joined"), "drawn values are not on one line");
+    // Twelve of them would fit into a heat map, and fill a twelfth of it.
+    let mut dozen = study.clone();
+    dozen.runs.truncate(12);
+    let (_folder, dozen) = self::written(&dozen);
+    assert!(dozen.plots.iter().any(|plot| plot.ends_with("parallel-lenet-5.svg")));
+    assert!(!dozen.plots.iter().any(|plot| plot.ends_with("heat-lenet-5.svg")), "a heat map of gaps");
     // Nor are those of a key that few configurations have.
     for (index, run) in study.runs.iter_mut().enumerate() {
         if index < 8 {

@@ -12,6 +12,9 @@ use crate::text;
 /// A matrix with more classes than this would not be legible.
 const MOST_CLASSES: usize = 40;
 
+/// Least share of the pairs of values that were run, for a heat map to show more than gaps: values that were drawn rarely meet again.
+const LEAST_FILLED: f64 = 0.25;
+
 /// A colour scale from dark blue to yellow that is even to the eye and to colour-blind eyes (after cividis: Nuñez,
 /// Anderton and Renslow 2018), at nine places.
 const SCALE: [(f64, f64, f64); 9] = [
@@ -86,6 +89,9 @@ pub fn heat(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             }
         }
         if columns.len() < 2 || rows.len() < 2 || columns.len() > 14 || rows.len() > 20 {
+            continue;
+        }
+        if (cells.len() as f64) < LEAST_FILLED * (columns.len() * rows.len()) as f64 {
             continue;
         }
         let (column_order, row_order) = (sorted(&columns), sorted(&rows));
