@@ -1,5 +1,7 @@
 //! Weights in files, and networks made of them.
 
+use std::path::Path;
+
 use dataset::rng::{Counter, Purpose};
 use graph::{Network, step::Variables};
 use plan::{Architecture, Decay, Layout, Model, Optimizer, Train, Trial};
@@ -101,22 +103,27 @@ fn cards_that_this_program_would_not_write_are_refused() {
     }
 }
 
+/// A trial that starts from a file.
+fn starting_from(path: &Path, model: &Model) -> Trial {
+    Trial {
+        variant: None,
+        seed: 1,
+        settings: plan::Settings {
+            model: model.clone(),
+            train: Train { initial_weights: Some(path.into()), ..Train::default() },
+            ..plan::Settings::default()
+        },
+        assignments: Vec::new(),
+        initial_weights_hash: None,
+    }
+}
+
 #[test]
 fn weights_that_are_no_numbers_are_refused_with_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     let model = Model { architecture: Architecture::AlexNet, width: Some(0.125), ..Model::default() };
-    let trial = Trial {
-        variant: None,
-        seed: 1,
-        settings: plan::Settings {
-            model: model.clone(),
-            train: Train { initial_weights: Some(path.clone()), ..Train::default() },
-            ..plan::Settings::default()
-        },
-        assignments: Vec::new(),
-        initial_weights_hash: None,
-    };
+    let trial = starting_from(&path, &model);
     let network = Network::new(&model, [3, 32, 32], 4).unwrap();
     for (name, value, reason) in [
         ("conv2.weight", f32::NAN, "conv2.weight holds NaN at 3: weights must be finite"),
@@ -154,17 +161,7 @@ fn damaged_weights_are_read_or_refused() {
         .filter(|&(at, c)| c.is_ascii_digit() && matches!(header.as_bytes()[at - 1], b':' | b'[' | b','))
         .map(|(at, _)| at)
         .collect();
-    let trial = Trial {
-        variant: None,
-        seed: 1,
-        settings: plan::Settings {
-            model: model.clone(),
-            train: Train { initial_weights: Some(path.clone()), ..Train::default() },
-            ..plan::Settings::default()
-        },
-        assignments: Vec::new(),
-        initial_weights_hash: None,
-    };
+    let trial = starting_from(&path, &model);
     let network = Network::new(&model, [1, 24, 24], 2).unwrap();
     let (mut read, mut refused) = (0, 0);
     for case in 0..300 {

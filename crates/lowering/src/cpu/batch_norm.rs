@@ -70,13 +70,13 @@ impl Kernel for Statistics {
         self.e.channels
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let planes = || self.e.planes(task).map(|range| memory.part(self.x, range));
         let sum = |range: Range<usize>| {
             self.e.fetch_next(memory, self.x, &range);
             f64::from(simd::sum(memory.part(self.x, range)))
         };
         let mean = self.e.planes(task).map(sum).sum::<f64>() / self.e.count();
-        let squares = planes().map(|x| f64::from(simd::squares(x, mean as f32))).sum::<f64>();
+        let squares = |range| f64::from(simd::squares(memory.part(self.x, range), mean as f32));
+        let squares = self.e.planes(task).map(squares).sum::<f64>();
         // The mean was rounded to f32 on its way into the squares; this takes that back.
         let rounding = mean - f64::from(mean as f32);
         memory.write(self.y, task..task + 1)[0] = mean as f32;
