@@ -151,17 +151,15 @@ fn memory_does_not_grow_with_the_images() {
 #[test]
 fn no_room_for_threads_is_told_and_ends() {
     let place = Workplace::with("seeds = 1\n[dataset]\ntrain_images = 60\ntest_images = 20\n");
-    let mut told = 0;
-    // Whatever else fails for lack of memory ends the process at once; where a machine's own needs lie, nobody knows.
-    for limit in [5000, 6000, 7000, 8000, 10_000] {
-        let limit = format!("ulimit -d {limit}; export RUST_BACKTRACE=1");
+    // Whatever else fails for lack of memory ends the process at once; where a machine's own needs lie, nobody knows. A thread that
+    // starts but has no room for its signal stack is aborted by the standard library, whose backtrace, were it asked for, would
+    // wait for ever for memory.
+    let told = (3000..20_000).step_by(1000).any(|limit| {
+        let limit = format!("ulimit -d {limit}; export RUST_BACKTRACE=0");
         let ended = run_limited(&place, &limit, "prepare experiment.toml");
-        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
         assert!(matches!(ended.code, None | Some(0 | 2)), "{:?}: {}", ended.code, ended.stderr);
-        if ended.code == Some(2) {
-            assert!(ended.stderr.contains("error: cannot start the threads"), "{}", ended.stderr);
-            told += 1;
-        }
-    }
-    assert!(told > 0, "no limit lies between those of the program and of its threads");
+        assert_eq!(ended.code == Some(2), ended.stderr.contains("error: "), "{}", ended.stderr);
+        ended.stderr.contains("error: cannot start the threads")
+    });
+    assert!(told, "no limit lies between those of the program and of its threads");
 }

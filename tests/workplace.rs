@@ -5,6 +5,7 @@ use std::{
     fmt::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,9 @@ pub const DB: &str = "results.db";
 
 /// Longest that a test waits for something to happen; far beyond what it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Longest that a program runs before it is killed, so that one that hangs fails its test and holds up no other.
+const LIFETIME: Duration = Duration::from_secs(600);
 
 /// A folder of its own for experiment files, databases, the cache and reports; gone at the end.
 pub struct Workplace {
@@ -126,7 +130,7 @@ impl Workplace {
 
     /// Runs the program to its end.
     pub fn run_words<W: AsRef<OsStr> + std::fmt::Debug>(&self, words: &[W]) -> Finished {
-        Finished::of(self.command(words).output().expect("the program starts"), format!("{words:?}"))
+        finish(self.command(words).spawn().expect("the program starts"), format!("{words:?}"))
     }
 
     /// Starts the program and goes on.
@@ -235,9 +239,26 @@ impl Workplace {
 }
 
 /// Waits for a started program and takes what it printed.
+#[track_caller]
 pub fn wait(child: Child) -> Finished {
     let what = format!("process {}", child.id());
-    Finished::of(child.wait_with_output().expect("the program ends"), what)
+    finish(child, what)
+}
+
+#[track_caller]
+fn finish(child: Child, what: String) -> Finished {
+    let (ended, end) = mpsc::channel::<()>();
+    let id = child.id().to_string();
+    let watch = std::thread::spawn(move || {
+        let hangs = end.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout);
+        hangs.then(|| Command::new("kill").args(["-KILL", &id]).status())
+    });
+    let output = child.wait_with_output().expect("the program ends");
+    drop(ended);
+    let finished = Finished::of(output, what);
+    let killed = watch.join().expect("it only waits").is_some();
+    assert!(!killed, "{} did not end within {LIFETIME:?}\n{}", finished.what, finished.stderr);
+    finished
 }
 
 /// An IDX file of unsigned bytes.
