@@ -34,6 +34,20 @@ fn experiments_and_runs_are_listed_and_found_by_their_marks() {
     assert_eq!(column(&runs, "run"), [4, 3, 2, 1]);
     assert!(runs.iter().all(|run| run["status"] == "done" && run["epochs"] == 2 && run["test_top1"].is_f64()));
     assert_eq!(json(&place, "list --runs").len(), 5);
+    assert_eq!(column(&json(&place, "list small --sort run"), "run"), [1, 2, 3, 4]);
+    let tests = |line: &str| {
+        let rows = json(&place, line);
+        rows.iter().map(|run| run["test_top1"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let best = tests("list --runs --sort -test_top1 --limit 3");
+    assert!(
+        best.len() == 3
+            && best.is_sorted_by(|a, b| a >= b)
+            && best[0] == tests("list --runs").into_iter().fold(0.0, f64::max)
+    );
+    assert_eq!(column(&json(&place, "list --sort -experiment"), "experiment"), ["small", "other"]);
+    let unknown = place.run("list --sort accuracy").exits(2).stderr;
+    assert!(unknown.contains("--sort accuracy: expected one of experiment, trials, "), "{unknown}");
     assert_eq!(json(&place, "list --runs --limit 2").len(), 2);
     assert_eq!(json(&place, "list --status failed").len(), 0);
     assert_eq!(json(&place, "list --network lenet5").len(), 5);

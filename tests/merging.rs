@@ -43,7 +43,7 @@ fn a_sweep_that_was_split_over_two_machines_is_one_again() {
 
     let dry = place.run("merge a.db b.db --dry-run --db merged.db").exits(0);
     assert!(
-        dry.text().contains("would take over 1 new experiments") && !place.path("merged.db").exists(),
+        dry.text().contains("would take over 1 new experiment of 1") && !place.path("merged.db").exists(),
         "{}",
         dry.text()
     );
@@ -62,12 +62,22 @@ fn a_sweep_that_was_split_over_two_machines_is_one_again() {
     assert_eq!(left, 4, "nothing but the runs' folders");
 
     let before = dump(&place, "merged.db");
-    place.run("merge b.db a.db whole.db --db merged.db").exits(0);
+    let again = place.run("merge b.db a.db whole.db --db merged.db").exits(0);
+    assert_eq!(again.stderr, "", "one experiment of one file");
     assert_eq!(dump(&place, "merged.db"), before, "merging twice changes nothing");
     let sources = dump(&place, "a.db");
     place.run("sweep experiment.toml --no-report --quiet --db merged.db").exits(0);
     assert_eq!(place.count("merged.db", "SELECT count(*) FROM runs"), 4, "what was run there is not run here");
     assert_eq!(dump(&place, "a.db"), sources);
+
+    // Another file of the same name may be another experiment, which is said.
+    place.write("wider.toml", SMALL.replace("seeds = 2", "seeds = 3"));
+    place.run("train wider.toml --trial 0 --quiet --db wider.db").exits(0);
+    let joined = place.run("merge wider.db --db merged.db --dry-run").exits(0).stderr;
+    assert!(
+        joined.contains("small is planned from another file there") && joined.contains("and 2 trials that only"),
+        "{joined}"
+    );
 }
 
 #[test]
@@ -78,7 +88,7 @@ fn a_bundle_carries_everything_to_another_machine() {
     place.run("sweep other.toml --quiet --no-report").exits(0);
     place.run_words(&["note", "small", "the <first> one"]).exits(0);
     let bundled = place.run("bundle small --out shared.tar.gz").exits(0);
-    assert!(bundled.text().contains("1 experiments, 4 runs, 4 files"), "{}", bundled.text());
+    assert!(bundled.text().contains("1 experiment, 4 runs, 4 files"), "{}", bundled.text());
 
     let there = Workplace::new();
     std::fs::copy(place.path("shared.tar.gz"), there.path("shared.tar.gz")).unwrap();
@@ -126,7 +136,7 @@ fn what_got_further_takes_the_place_and_other_results_stay_beside() {
     let mut sweep = place.start("train long.toml --trial 0 --quiet --db a.db");
     place.wait_for("a.db", "SELECT count(*) FROM runs WHERE checkpoint_epoch >= 2", 1, &mut sweep);
     let running = place.run("merge a.db --db merged.db").exits(0);
-    assert!(running.stderr.contains("1 runs are running and were left out"), "{}", running.stderr);
+    assert!(running.stderr.contains("left out 1 running run"), "{}", running.stderr);
     assert_eq!(place.count("merged.db", "SELECT count(*) FROM runs"), 0);
     sweep.kill().unwrap();
     sweep.wait().unwrap();

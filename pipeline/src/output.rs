@@ -160,6 +160,11 @@ pub fn tell(text: &str) {
     eprintln!("{}", harmless(text));
 }
 
+/// "1 run", "2 runs".
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A text cell.
 pub fn text(value: impl Into<String>) -> Cell {
     Cell::Text(value.into())

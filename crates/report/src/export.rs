@@ -44,6 +44,8 @@ pub enum Format {
 
 /// Longest value in a terminal's table, in columns.
 const LONGEST_CELL: usize = 80;
+/// The same of the last column, behind which nothing is pushed away: messages stand there.
+const LONGEST_LAST: usize = 400;
 
 /// Rows in the format asked for, as bytes. Column names that occur twice get a number (`name_2`).
 pub fn export_table(columns: &[String], rows: &[Vec<Cell>], format: Format) -> Result<Vec<u8>, ReportError> {
@@ -155,8 +157,9 @@ fn numeric(rows: &[Vec<Cell>], index: usize) -> bool {
 
 fn table(names: &[String], rows: &[Vec<Cell>]) -> String {
     let header: Vec<String> = names.iter().map(|name| text::visible(name)).collect();
-    let body: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| text::shorten(&shown(cell), LONGEST_CELL)).collect()).collect();
+    let longest = |column: usize| if column + 1 == names.len() { LONGEST_LAST } else { LONGEST_CELL };
+    let cut = |(column, cell): (usize, &Cell)| text::shorten(&shown(cell), longest(column));
+    let body: Vec<Vec<String>> = rows.iter().map(|row| row.iter().enumerate().map(cut).collect()).collect();
     let right: Vec<bool> = (0..names.len()).map(|index| numeric(rows, index)).collect();
     text::aligned(&header, &body, &right)
 }

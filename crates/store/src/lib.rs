@@ -53,7 +53,7 @@ pub use file::Store;
 pub use identifier::{ExperimentId, RunId, RunStatus, Split};
 pub use listing::{EXPERIMENT_COLUMNS, Listing, Order, RUN_COLUMNS, RunFiles};
 pub use mark::Subject;
-pub use merge::{Fate, Merged, MergedRun};
+pub use merge::{Fate, Merged, MergedExperiment, MergedRun};
 pub use optuna::Study;
 pub use query::{Column, Table, Value};
 pub use queue::{Claim, NewestRun, Provenance, TrialState};

@@ -28,8 +28,8 @@ const PARAMETERS: usize = 16_000;
 /// What a merge did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Names of all experiments of the other database, each with whether it is new here.
-    pub experiments: Vec<(String, bool)>,
+    /// All experiments of the other database.
+    pub experiments: Vec<MergedExperiment>,
     /// Trials that are new here.
     pub trials: u32,
     /// All runs of the other database.
@@ -41,6 +41,19 @@ impl Merged {
     pub fn count(&self, fate: Fate) -> usize {
         self.runs.iter().filter(|run| run.fate == fate).count()
     }
+}
+
+/// An experiment of the other database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergedExperiment {
+    /// Its name, there and here.
+    pub name: String,
+    /// No experiment of this name was here.
+    pub is_new: bool,
+    /// It was planned from another text than the one that is here.
+    pub differs: bool,
+    /// Planned trials that came behind the plan that was here.
+    pub appended: u32,
 }
 
 /// A run of the other database.
@@ -282,13 +295,14 @@ impl Merge<'_> {
         let mut next: HashMap<i64, i64> = HashMap::new();
         for (row, fields) in experiments.rows.iter().zip(&numberless.rows) {
             let name = experiments.text(row, "name");
-            let find = "SELECT experiment_id FROM experiments WHERE name = ?1";
-            let known: Option<i64> = sqlx::query_scalar(find).bind(&name).fetch_optional(&mut *connection).await?;
+            let find = "SELECT experiment_id, config_toml FROM experiments WHERE name = ?1";
+            let known: Option<(i64, String)> =
+                sqlx::query_as(find).bind(&name).fetch_optional(&mut *connection).await?;
             if known.is_none() {
                 let one = Rows { columns: numberless.columns.clone(), rows: vec![fields.clone()] };
                 insert(connection, "experiments", &one).await?;
             }
-            let here: i64 = sqlx::query_scalar(find).bind(&name).fetch_one(&mut *connection).await?;
+            let (here, _): (i64, String) = sqlx::query_as(find).bind(&name).fetch_one(&mut *connection).await?;
             if known.is_some() {
                 let sql = "SELECT coalesce(max(position) + 1, 0) FROM experiment_trials WHERE experiment_id = ?1";
                 next.insert(here, sqlx::query_scalar(sql).bind(here).fetch_one(&mut *connection).await?);
@@ -296,12 +310,14 @@ impl Merge<'_> {
             if let Some(there) = experiments.number(row, "experiment_id") {
                 self.experiments.insert(there, here);
             }
-            self.merged.experiments.push((name, known.is_none()));
+            let differs = known.as_ref().is_some_and(|(_, text)| *text != experiments.text(row, "config_toml"));
+            self.merged.experiments.push(MergedExperiment { name, is_new: known.is_none(), differs, appended: 0 });
         }
         let trials = insert(connection, "trials", &self.tables["trials"]).await?;
         self.merged.trials = u32::try_from(trials)?;
 
         let planned = &self.tables["experiment_trials"];
+        let mut appended: HashMap<i64, u32> = HashMap::new();
         for row in &planned.rows {
             let mut row = row.clone();
             let Some(here) = self.renumber(planned, &mut row) else { continue };
@@ -314,7 +330,12 @@ impl Merge<'_> {
             let added = insert(connection, "experiment_trials", &one).await?;
             if let (Some(place), 1..) = (place, added) {
                 *place += 1;
+                *appended.entry(here).or_default() += 1;
             }
+        }
+        for (row, merged) in experiments.rows.iter().zip(&mut self.merged.experiments) {
+            let here = experiments.number(row, "experiment_id").and_then(|there| self.experiments.get(&there));
+            merged.appended = here.and_then(|here| appended.get(here)).copied().unwrap_or(0);
         }
         let others = self.tables.iter().filter(|(name, rows)| {
             *name == "assignments"

@@ -142,8 +142,8 @@ ORDER BY experiment, position",
         summary: "the trials that failed, and why",
         parameters: &[EXPERIMENT],
         sql: "\
-SELECT experiment, label, run_id AS run, attempt, epochs, failure_kind, failure_message,
-       strftime('%Y-%m-%d %H:%M:%S', finished_ms / 1000, 'unixepoch') AS finished_utc
+SELECT experiment, label, run_id AS run, attempt, epochs,
+       strftime('%Y-%m-%d %H:%M:%S', finished_ms / 1000, 'unixepoch') AS finished_utc, failure_kind, failure_message
 FROM results
 WHERE status = 'failed' AND (?1 IS NULL OR experiment = ?1)
 ORDER BY experiment, position",

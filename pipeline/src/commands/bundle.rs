@@ -85,14 +85,15 @@ pub fn run(bundle: &Bundle, global: &Global) -> anyhow::Result<Exit> {
         .with_context(|| format!("cannot write {}", bundle.out.display()))?;
     let running = merged.count(Fate::Running);
     if running > 0 && !global.quiet {
-        eprintln!("{running} runs are running and were left out");
+        eprintln!("left out {}", output::counted(running, "running run"));
     }
     let bytes = std::fs::metadata(&bundle.out)?.len();
     output::line(&format!(
-        "{}: {} experiments, {} runs, {files} files of weights, {}",
+        "{}: {}, {}, {} of weights, {}",
         bundle.out.display(),
-        merged.experiments.len(),
-        merged.count(Fate::New),
+        output::counted(merged.experiments.len(), "experiment"),
+        output::counted(merged.count(Fate::New), "run"),
+        output::counted(files, "file"),
         output::bytes(usize::try_from(bytes)?)
     ))?;
     Ok(Exit::Fine)

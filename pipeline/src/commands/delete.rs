@@ -8,8 +8,9 @@ pub fn run(targets: &[String], yes: bool, global: &Global) -> anyhow::Result<Exi
     let subjects = subject::find_all(&store, targets)?;
     // What is told and what is done are looked at apart: a person may take long to answer.
     let planned = store.delete(&subjects, false)?;
-    let runs = planned.runs.len();
-    let mut what = format!("{runs} run{} with {} epochs", if runs == 1 { "" } else { "s" }, planned.epochs);
+    let (runs, epochs) =
+        (output::counted(planned.runs.len(), "run"), output::counted(planned.epochs as usize, "epoch"));
+    let mut what = format!("{runs} with {epochs}");
     if !planned.experiments.is_empty() {
         let names: Vec<String> = planned.experiments.iter().map(|name| report::visible(name)).collect();
         what = format!("experiment {} and {what}", names.join(", "));

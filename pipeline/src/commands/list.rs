@@ -1,7 +1,7 @@
 //! `pipeline list`: experiments and runs.
 
 use clap::Args;
-use store::{Listing, Store};
+use store::{EXPERIMENT_COLUMNS, Listing, Order, RUN_COLUMNS, Store};
 
 use crate::{
     cli::{Global, Rows},
@@ -31,7 +31,10 @@ pub struct List {
     /// What was put away too
     #[arg(long)]
     pub archived: bool,
-    /// At most so many rows, the newest first
+    /// In the order of this column, or of `-COLUMN` with the greatest first [default: the newest first]
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// At most so many rows, the first of that order
     #[arg(long, value_name = "N")]
     pub limit: Option<u32>,
     /// How rows are printed.
@@ -39,10 +42,19 @@ pub struct List {
     pub rows: Rows,
 }
 
+/// What `--sort` asks for.
+fn order<'a>(sort: &'a str, columns: &[&str]) -> anyhow::Result<Order<'a>> {
+    let (column, descending) = sort.strip_prefix('-').map_or((sort, false), |column| (column, true));
+    anyhow::ensure!(columns.contains(&column), "--sort {sort}: expected one of {}", columns.join(", "));
+    Ok(Order { column, descending })
+}
+
 /// Prints the list.
 pub fn run(list: &List, global: &Global) -> anyhow::Result<Exit> {
     let store = Store::open_read_only(&global.db)?;
     let experiment = list.experiment.as_deref().map(|name| subject::experiment(&store, name)).transpose()?;
+    let of_runs = list.runs || experiment.is_some() || list.status.is_some() || list.network.is_some();
+    let columns = if of_runs { &RUN_COLUMNS[..] } else { &EXPERIMENT_COLUMNS[..] };
     let listing = Listing {
         experiment,
         status: list.status.as_deref(),
@@ -51,9 +63,8 @@ pub fn run(list: &List, global: &Global) -> anyhow::Result<Exit> {
         archived: list.archived,
         limit: list.limit,
         skip: 0,
-        order: None,
+        order: list.sort.as_deref().map(|sort| order(sort, columns)).transpose()?,
     };
-    let of_runs = list.runs || experiment.is_some() || list.status.is_some() || list.network.is_some();
     let table = if of_runs { store.list_runs(&listing)? } else { store.list_experiments(&listing)? };
     query::print(&table, &list.rows)?;
     if !of_runs && list.tag.is_some() && table.rows.is_empty() && !global.quiet {

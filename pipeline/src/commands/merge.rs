@@ -231,23 +231,34 @@ fn tell(
     dry_run: bool,
     global: &Global,
 ) -> anyhow::Result<()> {
-    let new = merged.experiments.iter().filter(|(_, new)| *new).count();
+    let new = merged.experiments.iter().filter(|experiment| experiment.is_new).count();
     output::line(&format!(
-        "{}: {}{new} new experiments of {}, {} new trials, {} new runs, {} further than here, {} here already, {files} files of weights",
+        "{}: {}{} of {}, {}, {}, {} further than here, {} here already, {} of weights",
         file.display(),
         if dry_run { "would take over " } else { "" },
+        output::counted(new, "new experiment"),
         merged.experiments.len(),
-        merged.trials,
-        merged.count(Fate::New),
+        output::counted(merged.trials as usize, "new trial"),
+        output::counted(merged.count(Fate::New), "new run"),
         merged.count(Fate::Further),
         merged.count(Fate::Known),
+        output::counted(files, "file"),
     ))?;
+    let joined = merged.experiments.iter().filter(|experiment| experiment.differs && experiment.appended > 0);
+    for experiment in joined.filter(|_| !global.quiet) {
+        output::tell(&format!(
+            "{} is planned from another file there: the plan that is here stays, and {} that only the other has come behind it",
+            experiment.name,
+            output::counted(experiment.appended as usize, "trial"),
+        ));
+    }
     for (_, place) in reports {
         output::line(&format!("report: {}", place.join("report.html").display()))?;
     }
     let running = merged.count(Fate::Running);
     if running > 0 && !global.quiet {
-        eprintln!("{running} runs are running and were left out: merge again when they are done");
+        let runs = output::counted(running, "running run");
+        eprintln!("left out {runs}: merge again when nothing runs there");
     }
     Ok(())
 }

@@ -250,9 +250,8 @@ pub fn run(
         to,
     )?;
     if !global.quiet {
-        let noun = if trials.len() == 1 { "trial" } else { "trials" };
         let others = if reused > 0 { format!(", {reused} reused from other experiments") } else { String::new() };
-        eprintln!("{}: {} {noun}, {waiting} to run{others}", plan.name, trials.len());
+        eprintln!("{}: {}, {waiting} to run{others}", plan.name, output::counted(trials.len(), "trial"));
         if estimate {
             let is_rough = plan.policy.pruner.is_some() || undecided > 0;
             tell_estimate(&pending, &trials, store.as_ref(), machine, is_rough)?;

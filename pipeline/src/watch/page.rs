@@ -3,6 +3,8 @@
 use report::{shorten, visible};
 use store::{ExperimentRow, RunStatus, Standing};
 
+use crate::output;
+
 /// Configurations that are listed as the best, and trials as the last that failed.
 const BEST: usize = 5;
 const FAILED: usize = 3;
@@ -54,8 +56,7 @@ fn counts(standings: &[Standing]) -> String {
         })
         .collect();
     let epochs: usize = standings.iter().map(|standing| standing.validations.len()).sum();
-    let noun = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
-    let (trials, epochs) = (noun(standings.len(), "trial"), noun(epochs, "epoch"));
+    let (trials, epochs) = (output::counted(standings.len(), "trial"), output::counted(epochs, "epoch"));
     if counts.is_empty() { trials } else { format!("{trials}: {}; {epochs}", counts.join(", ")) }
 }
 
