@@ -118,6 +118,9 @@ pub fn learning(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     Ok(plots)
 }
 
+/// The least learning rate that is drawn where it is, as a share of the highest.
+const LEAST_RATE: f64 = 1e-3;
+
 /// A configuration under the name that the legend gives it.
 type Named<'a> = (String, &'a Configuration<'a>);
 
@@ -158,16 +161,23 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
     }
     let mut plots = Vec::new();
     for (name, title, series) in figures {
-        let rates = |configuration: &Configuration<'_>| scene.curves.get(configuration.key, "learning_rate");
+        let told = |configuration: &Configuration<'_>| scene.curves.get(configuration.key, "learning_rate");
+        // The last step of a cosine is next to nothing, and would press all others together.
+        let highest = series.iter().flat_map(|(_, c)| told(c)).map(|point| point.mean).fold(0.0_f64, f64::max);
+        let floor = highest * LEAST_RATE;
+        let is_cut = series.iter().flat_map(|(_, c)| told(c)).any(|point| point.mean < floor);
+        let rates = |configuration: &Configuration<'_>| -> Vec<Point> {
+            told(configuration).iter().map(|point| Point { mean: point.mean.max(floor), ..*point }).collect()
+        };
         let accuracy = |configuration: &Configuration<'_>| scene.curves.get(configuration.key, "validation_top1");
-        let last = last_epoch(series.iter().map(|(_, configuration)| rates(configuration)));
+        let last = last_epoch(series.iter().map(|(_, configuration)| told(configuration)));
         let all: Vec<f64> = series.iter().flat_map(|(_, c)| rates(c)).map(|point| point.mean).collect();
         if all.is_empty() || series.iter().all(|(_, c)| accuracy(c).is_empty()) {
             continue;
         }
         let mut upper_x = Axis::epochs(last);
         upper_x.untitled();
-        let (lowest, highest) = all.iter().fold((f64::INFINITY, 0.0_f64), |(l, h), rate| (l.min(*rate), h.max(*rate)));
+        let lowest = all.iter().copied().fold(f64::INFINITY, f64::min);
         let upper_y = if highest > 3.0 * lowest {
             Axis::log("learning rate, log", &all, false)
         } else {
@@ -188,15 +198,17 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
                 (name.clone(), Key::Marker { series: index, color: color(index, &c.network) })
             })
             .collect();
-        let caption = if swept {
-            "Above, the learning rate of each epoch's last step; below, the mean validation accuracy over seeds under \
-             it, with a band of one standard deviation. Each schedule is shown with the other settings that validation \
-             likes best."
-        } else {
-            "Above, the learning rate of each epoch's last step; below, the mean validation accuracy over seeds under \
-             it, with a band of one standard deviation."
-        };
-        plots.push(draw(&name, &title, caption, (WIDTH, 560.0), |canvas| {
+        let mut caption =
+            "Above, the learning rate of each epoch's last step; below, the mean validation accuracy over \
+                           seeds under it, with a band of one standard deviation."
+                .to_owned();
+        if is_cut {
+            caption += " Rates below a thousandth of the highest stand at the bottom.";
+        }
+        if swept {
+            caption += " Each schedule is shown with the other settings that validation likes best.";
+        }
+        plots.push(draw(&name, &title, &caption, (WIDTH, 560.0), |canvas| {
             let used = canvas.legend(16.0, 48.0, WIDTH - 32.0, &legend);
             let top = 48.0 + used;
             let middle = top + 0.38 * (556.0 - top);
@@ -212,8 +224,8 @@ pub fn schedules(scene: &Scene<'_>) -> Result<Vec<Plot>, ReportError> {
             for (index, (name, configuration)) in series.iter().enumerate() {
                 let index = place(index, name);
                 let color = color(index, &configuration.network);
-                steps(canvas, &upper, rates(configuration), color);
-                markers(canvas, &upper, rates(configuration), index, color);
+                steps(canvas, &upper, &rates(configuration), color);
+                markers(canvas, &upper, &rates(configuration), index, color);
                 band(canvas, &lower, accuracy(configuration), color, f64::NEG_INFINITY);
                 line(canvas, &lower, accuracy(configuration), color, (2.0, 1.0));
                 markers(canvas, &lower, accuracy(configuration), index, color);
