@@ -2,11 +2,12 @@
 
 use zune_jpeg::{
     JpegDecoder,
-    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+    zune_core::{colorspace::ColorSpace, options::DecoderOptions},
 };
 
 use crate::{
     buffers,
+    cursor::Cursor,
     decode::{Decoded, check_size, turn},
     exif, scans,
 };
@@ -47,7 +48,7 @@ pub(crate) fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String
             .set_max_height(usize::MAX)
             .jpeg_set_out_colorspace(space)
     };
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&closed), options(ColorSpace::RGBA));
+    let mut decoder = JpegDecoder::new_with_options(Cursor::new(&closed), options(ColorSpace::RGBA));
     decoder.decode_headers().map_err(said)?;
     let (width, height) = decoder.dimensions().ok_or("corrupt JPEG: no size")?;
     check_size(width as u64, height as u64)?;
@@ -57,7 +58,7 @@ pub(crate) fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String
         Some(ColorSpace::YCbCr) if want_gray => (ColorSpace::Luma, 1),
         Some(ColorSpace::YCbCr) => (ColorSpace::RGBA, 4),
         _ => {
-            decoder = JpegDecoder::new_with_options(ZCursor::new(&closed), options(ColorSpace::RGB));
+            decoder = JpegDecoder::new_with_options(Cursor::new(&closed), options(ColorSpace::RGB));
             decoder.decode_headers().map_err(said)?;
             (ColorSpace::RGB, 3)
         }

@@ -12,6 +12,7 @@ mod buffers;
 mod cifar;
 mod color;
 mod container;
+mod cursor;
 mod decode;
 mod elementary;
 mod error;
