@@ -1,6 +1,6 @@
 """Compares the preparation of JPEG files with torchvision (libjpeg-turbo), one thread each, in turns.
 
-usage: throughput.py [--images 400] [--rounds 7] [--keep FOLDER] [--features libjpeg-turbo]
+usage: throughput.py [--images 400] [--rounds 7] [--keep FOLDER]
 
 Needs `pip install torch torchvision pillow numpy`. Builds and runs `throughput.rs` beside it. The files are made: noise of all sizes as
 photographs have it (each octave as strong as the next), 500 pixels wide, JPEG quality 90, 4:2:0, about 100 kB; and the same at 32×32.
@@ -78,10 +78,9 @@ def main():
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--keep", type=Path, help="folder for the files, which are made if it is empty")
-    parser.add_argument("--features", default="", help="features to build this program with")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    build = ["cargo", "build", "--quiet", "-p", "dataset", "--example", "throughput", "--features", arguments.features]
+    build = ["cargo", "build", "--quiet", "-p", "dataset", "--example", "throughput"]
     subprocess.run(build, check=True, cwd=ROOT)
     program = ROOT / "target" / "debug" / "examples" / "throughput"
     with tempfile.TemporaryDirectory() as temporary:

@@ -12,9 +12,6 @@ use crate::{
     exif, scans,
 };
 
-/// What decodes, where it is not the usual decoder: pixels differ by a little, so it is part of the cache's key.
-pub(crate) const DECODER: Option<&str> = if cfg!(feature = "libjpeg-turbo") { Some("libjpeg-turbo") } else { None };
-
 /// So many bytes of ones close the data of a JPEG: more than a decoder reads ahead.
 const SEAL_BYTES: usize = 16;
 
@@ -68,21 +65,8 @@ pub(crate) fn read_jpeg(bytes: &[u8], want_gray: bool) -> Result<Decoded, String
     if decoder.output_buffer_size() != Some(width * height * channels) {
         return Err("corrupt JPEG: the pixels do not fit its size".to_string());
     }
-    #[cfg(feature = "libjpeg-turbo")]
-    let fast = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma | ColorSpace::YCbCr) => crate::turbo::decode(bytes, width, height, channels),
-        _ => None,
-    };
-    #[cfg(not(feature = "libjpeg-turbo"))]
-    let fast = None;
-    let pixels = match fast {
-        Some(pixels) => pixels,
-        None => {
-            let mut pixels = buffers::zeros(width * height * channels);
-            decoder.decode_into(&mut pixels).map_err(said)?;
-            pixels
-        }
-    };
+    let mut pixels = buffers::zeros(width * height * channels);
+    decoder.decode_into(&mut pixels).map_err(said)?;
     let orientation = decoder.exif().and_then(|block| exif::orientation(block));
     drop(decoder);
     buffers::keep(closed);

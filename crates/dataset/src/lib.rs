@@ -40,8 +40,6 @@ mod sheet;
 mod source;
 mod splits;
 mod statistics;
-#[cfg(feature = "libjpeg-turbo")]
-mod turbo;
 
 pub use error::DatasetError;
 pub use idx::Idx;

@@ -15,7 +15,6 @@ use crate::{
     idx, imagenet,
     images::{self, HoldBack},
     journal::JOURNAL,
-    jpeg,
     manifest::FORMAT_VERSION,
     pack::{Job, pack},
     pool,
@@ -172,9 +171,6 @@ fn key(settings: &Dataset, identity: &Identity) -> String {
         }
         Source::Imagenet => recipe["on_broken"] = json!(settings.on_broken),
         Source::Idx | Source::Cifar => {}
-    }
-    if let (Source::Images | Source::Imagenet, Some(decoder)) = (settings.source, jpeg::DECODER) {
-        recipe["jpeg"] = json!(decoder);
     }
     let name = match settings.source {
         Source::Glyphs => "glyphs",
