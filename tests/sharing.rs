@@ -164,6 +164,54 @@ fn a_trial_starts_from_the_weights_given() {
 }
 
 #[test]
+fn frozen_layers_stay_and_the_others_are_trained() {
+    let place = Workplace::new();
+    dark_and_bright(&place);
+    let first = "train.initial_weights=results.runs/1/weights.safetensors";
+    let of_no_layer = place.run(&format!("train experiment.toml {first} train.freeze=[\"conv4\"]")).exits(2).stderr;
+    assert!(
+        of_no_layer.contains("experiment.toml")
+            && of_no_layer.contains("train.freeze: the network has no layer conv4, only conv1, "),
+        "{of_no_layer}"
+    );
+    let nothing = place.run("plan experiment.toml train.freeze=[\"*\"]").exits(2).stderr;
+    assert!(nothing.contains("train.freeze: all layers are frozen"), "{nothing}");
+    let unknown = place.run("train experiment.toml train.frozen=[\"conv1\"]").exits(2).stderr;
+    assert!(unknown.contains("train.freeze"), "{unknown}");
+
+    // Killed and taken up again: a checkpoint holds no moments of what is frozen.
+    let line = format!("train experiment.toml {first} train.freeze=[\"conv*\",\"fc4\"] train.epochs=300 --quiet");
+    place.run(&format!("{line} --db undisturbed.db")).exits(0);
+    let mut killed = place.start(&line);
+    place.wait_for(DB, "SELECT count(*) FROM runs WHERE run_id > 1 AND checkpoint_epoch >= 2", 1, &mut killed);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    place.run(&line).exits(0);
+    let identity = place.rows("undisturbed.db", "SELECT identity FROM runs")[0][0].to_string();
+    let metrics = |db: &str| place.metrics(db).lines().filter(|line| line.contains(&identity)).collect::<String>();
+    assert!(
+        metrics(DB) == metrics("undisturbed.db") && metrics(DB).contains("weights of"),
+        "the same, to the last bit"
+    );
+    let weights = |run: u32| {
+        let bytes = std::fs::read(place.path(format!("results.runs/{run}/weights.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors: Vec<_> = file.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect();
+        tensors.sort();
+        tensors
+    };
+    let newest = place.count(DB, "SELECT max(run_id) FROM runs WHERE status = 'done'") as u32;
+    assert!(newest > 1, "another trial");
+    let mut kept = 0;
+    for ((name, was), (_, is)) in weights(1).into_iter().zip(weights(newest)) {
+        let is_frozen = name.starts_with("conv") || name.starts_with("fc4");
+        assert_eq!(was == is, is_frozen, "{name}");
+        kept += usize::from(is_frozen);
+    }
+    assert_eq!(kept, 8, "weights and biases of three convolutions and a linear layer");
+}
+
+#[test]
 fn weights_that_do_not_fit_are_refused_before_anything_is_recorded() {
     let place = Workplace::new();
     dark_and_bright(&place);

@@ -20,7 +20,7 @@ impl Memory {
         let alike = |(other, settings, _): &&(graph::Network, Train, usize)| {
             let shape = |train: &Train| {
                 let moments = (train.optimizer, train.average_decay.is_some(), train.gradient_clip.is_some());
-                (train.batch_size, train.evaluation_batch_size, moments)
+                (train.batch_size, train.evaluation_batch_size, moments, train.freeze.clone())
             };
             other == network && shape(settings) == shape(train)
         };
@@ -135,6 +135,8 @@ impl Pace {
             other == network
                 && train.batch_size == settings.train.batch_size
                 && train.optimizer == settings.train.optimizer
+                && train.precision == settings.train.precision
+                && train.freeze == settings.train.freeze
         };
         if let Some((.., step_s)) = self.probed.iter().find(alike) {
             return Ok((*step_s, Basis::Probe));

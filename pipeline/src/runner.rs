@@ -128,6 +128,7 @@ impl Planned {
         let (c, h, w) = loader.input_size();
         let network =
             graph::Network::new(&trial.settings.model, [c, h, w], prepared.classes()).with_context(in_trial)?;
+        train::check_frozen_layers(&trial.settings.train, &network).with_context(in_trial)?;
         train::check_initial_weights(&trial, &network).with_context(in_trial)?;
         let identity = trial.identity(&prepared.manifest().fingerprint);
         let train = &trial.settings.train;

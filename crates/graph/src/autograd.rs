@@ -116,15 +116,17 @@ impl Operator {
                 give(0, &mut || tape.add(Self::AveragePoolGrad(*pool, x[0].shape.clone()), &[dy]))
             }
             Self::BatchNormalize => {
-                let both = tape.add(Self::BatchNormalizeParameterGrad, &[&x[0], &x[1], dy]);
+                let wants = wanted[1..].contains(&true);
+                let both = wants.then(|| tape.add(Self::BatchNormalizeParameterGrad, &[&x[0], &x[1], dy]));
                 give(0, &mut || {
                     // Statistics that do not depend on x, such as running ones, are constants: nothing flows through them.
-                    let through =
-                        if wanted[1] { both.clone() } else { tape.add(Self::Fill(0.0, both.shape.clone()), &[]) };
+                    let constant = || tape.add(Self::Fill(0.0, x[1].shape.clone()), &[]);
+                    let through = both.clone().filter(|_| wanted[1]).unwrap_or_else(constant);
                     tape.add(Self::BatchNormalizeInputGrad, &[&x[0], &x[1], &x[2], &through, dy])
                 });
-                give(2, &mut || tape.add(Self::Row(0), &[&both]));
-                give(3, &mut || tape.add(Self::Row(1), &[&both]));
+                for (input, row) in [(2, 0), (3, 1)] {
+                    give(input, &mut || tape.add(Self::Row(row), &[both.as_ref().expect("one of both is wanted")]));
+                }
             }
             // The gradient through the statistics is part of BatchNormalizeInputGrad.
             Self::BatchStatistics => {}

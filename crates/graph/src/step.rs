@@ -40,10 +40,12 @@ pub struct Parameter {
     pub fan_in: usize,
     /// Outputs that one input feeds (times the kernel's size).
     pub fan_out: usize,
-    /// Momentum; for Adam both moments; last the average, if there is one.
+    /// Momentum; for Adam both moments; last the average, if there is one. A frozen one has none.
     pub moments: Vec<State>,
     /// Exponential moving average of the values, which is evaluated and kept in their place.
     pub average: Option<State>,
+    /// It stays as it starts (`train.freeze`).
+    pub is_frozen: bool,
 }
 
 impl Parameter {
@@ -99,6 +101,7 @@ impl Variables {
                 fan_out,
                 moments,
                 average: None,
+                is_frozen: false,
             });
         };
         for layer in &network.layers {
@@ -146,11 +149,15 @@ impl Variables {
         }
     }
 
-    /// [`Self::new`] for these settings of training, with averages if they are asked for.
+    /// [`Self::new`] for these settings of training: with frozen layers, and with averages if they are asked for.
     pub fn for_training(network: &Network, train: &Train) -> Self {
         let mut variables = Self::new(network, train.optimizer);
+        for parameter in variables.parameters.iter_mut().filter(|parameter| train.freezes(&parameter.layer)) {
+            parameter.is_frozen = true;
+            parameter.moments.clear();
+        }
         if train.average_decay.is_some() {
-            for parameter in &mut variables.parameters {
+            for parameter in variables.parameters.iter_mut().filter(|parameter| !parameter.is_frozen) {
                 let average = State::new(format!("{}.average", parameter.values.name()), parameter.values.shape());
                 parameter.moments.push(average.clone());
                 parameter.average = Some(average);
@@ -181,15 +188,18 @@ impl Variables {
         }
     }
 
-    /// Logits for a batch of images. In training, statistics come from the batch, running ones follow, and dropout drops.
+    /// Logits for a batch of images. In training, statistics come from the batch unless their layer is frozen, running ones follow, and
+    /// dropout drops.
     fn forward(&self, build: &mut Builder, images: Value, training: bool) -> Value {
         let mut parameters = self.parameters.iter();
         let mut running = self.running.iter();
         let mut x = images;
         let mut dropouts = 0;
         for layer in &self.network.layers {
+            let mut is_frozen = false;
             let mut next = |build: &mut Builder| {
                 let parameter = parameters.next().expect("variables were made for this network");
+                is_frozen = parameter.is_frozen;
                 build.source(if training { &parameter.values } else { parameter.evaluated() })
             };
             x = match &layer.kind {
@@ -205,7 +215,7 @@ impl Variables {
                     let (gamma, beta) = (next(build), next(build));
                     let mut state = || running.next().expect("variables were made for this network");
                     let (mean, variance) = (build.source(state()), build.source(state()));
-                    let statistics = if training {
+                    let statistics = if training && !is_frozen {
                         let statistics = build.add(Operator::BatchStatistics, &[&x]);
                         let count = x.shape[0] * x.shape[2..].iter().product::<usize>();
                         build.add(Operator::UpdateRunning(RUNNING_MOMENTUM, count), &[&mean, &variance, &statistics]);
@@ -248,13 +258,14 @@ impl Variables {
         build.store(&logits, &batch.logits);
         build.store(&loss, &batch.loss);
         let hyper = build.source(&self.hyper);
-        let values: Vec<Value> = self.parameters.iter().map(|p| build.source(&p.values)).collect();
+        let trained: Vec<&Parameter> = self.parameters.iter().filter(|parameter| !parameter.is_frozen).collect();
+        let values: Vec<Value> = trained.iter().map(|p| build.source(&p.values)).collect();
         let gradients: Vec<Value> = values.iter().map(|value| build.add(Operator::Gradient, &[&loss, value])).collect();
         let clip = train.gradient_clip.map(|_| {
             let inputs: Vec<&Value> = gradients.iter().chain([&hyper]).collect();
             build.add(Operator::ClipFactor, &inputs)
         });
-        for ((parameter, value), gradient) in self.parameters.iter().zip(&values).zip(&gradients) {
+        for ((parameter, value), gradient) in trained.iter().zip(&values).zip(&gradients) {
             let decays = train.decay == Decay::All || parameter.role == Role::Weight;
             let moments: Vec<Value> = parameter.moments.iter().map(|m| build.source(m)).collect();
             let inputs: Vec<&Value> = [value, gradient, &hyper].into_iter().chain(&moments).chain(&clip).collect();

@@ -23,7 +23,7 @@ pub fn keys() -> &'static [Key] {
 }
 
 #[rustfmt::skip]
-static KEYS: [Key; 91] = [
+static KEYS: [Key; 92] = [
     key("name", "text", "the file's name", "what results and reports are found by: letters, digits, `-`, `_`, `.`"),
     key("question", "text", "empty", "what is to be found out; stands in the report"),
     key("seeds", "count n, for 1 … n; or list of whole numbers", "1", "each configuration is trained once with each seed"),
@@ -97,6 +97,7 @@ static KEYS: [Key; 91] = [
     key("train.device", "auto, cpu or cuda", "cpu", "where training runs: auto takes a GPU where one can be used; no part of a trial's identity"),
     key("train.initial_weights", "path", "drawn at random", "safetensors file to start from: of this program, or of torchvision's AlexNet"),
     key("train.initial_weights_skip", "list of layers", "[]", "layers that are drawn at random all the same, such as [\"fc8\"] for other classes"),
+    key("train.freeze", "list of layers", "[]", "layers that stay as they start, a normalization's running statistics too; [\"conv*\", \"norm*\"]: all that begin so"),
 
     key("sweep.grid", "table of KEY = values", "none", "every combination is tried; values: a list, { linspace = [from, to], count = n }, { logspace = [from, to], count = n }, { range = [from, to, step] }, or { values = […], when = {…} }"),
     key("sweep.zip", "table of KEY = values, or list of such tables", "none", "the keys of a table move together"),

@@ -35,8 +35,10 @@ impl Settings {
         }
         settings.model = self.model.resolved(settings.input_size());
         // Which layers, not in which order.
-        settings.train.initial_weights_skip.sort_unstable();
-        settings.train.initial_weights_skip.dedup();
+        for layers in [&mut settings.train.initial_weights_skip, &mut settings.train.freeze] {
+            layers.sort_unstable();
+            layers.dedup();
+        }
         settings
     }
 

@@ -368,6 +368,22 @@ pub struct Train {
     /// Layers that are drawn at random all the same, such as a classifier for other classes: `["fc8"]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub initial_weights_skip: Vec<String>,
+    /// Layers that stay as they start: their weights and biases, and a normalization's running statistics, which it then normalizes
+    /// by. A name that ends in `*` stands for all that begin so: `["conv*", "norm*"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+}
+
+impl Train {
+    /// Whether a layer stays as it starts.
+    pub fn freezes(&self, layer: &str) -> bool {
+        self.freeze.iter().any(|name| Self::names(name, layer))
+    }
+
+    /// Whether a name of [`Self::freeze`] stands for a layer.
+    pub fn names(name: &str, layer: &str) -> bool {
+        name.strip_suffix('*').map_or(name == layer, |beginning| layer.starts_with(beginning))
+    }
 }
 
 impl Default for Train {
@@ -391,6 +407,7 @@ impl Default for Train {
             device: Device::default(),
             initial_weights: None,
             initial_weights_skip: Vec::new(),
+            freeze: Vec::new(),
         }
     }
 }

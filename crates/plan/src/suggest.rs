@@ -13,6 +13,7 @@ static LEAVES: LazyLock<Vec<String>> = LazyLock::new(|| {
     settings.train.average_decay = Some(0.0);
     settings.train.initial_weights = Some(PathBuf::new());
     settings.train.initial_weights_skip = vec![String::new()];
+    settings.train.freeze = vec![String::new()];
     if let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(settings) {
         for (section, keys) in sections {
             if let serde_json::Value::Object(keys) = keys {

@@ -1,7 +1,7 @@
 //! What other programs (PyTorch, Keras, Optuna, Weights & Biases, Ray Tune) call the keys and values of experiment files.
 
 /// Names of keys, and the key paths that they stand for.
-const KEYS: [(&str, &str); 86] = [
+const KEYS: [(&str, &str); 90] = [
     ("lr", "train.learning_rate"),
     ("eta", "train.learning_rate"),
     ("wd", "train.weight_decay"),
@@ -33,6 +33,10 @@ const KEYS: [(&str, &str); 86] = [
     ("pretrained", "train.initial_weights"),
     ("weights", "train.initial_weights"),
     ("checkpoint", "train.initial_weights"),
+    ("frozen", "train.freeze"),
+    ("freeze_layers", "train.freeze"),
+    ("trainable", "train.freeze"),
+    ("requires_grad", "train.freeze"),
     ("early_stopping", "sweep.pruner"),
     ("early_stop", "sweep.pruner"),
     ("early_terminate", "sweep.pruner"),

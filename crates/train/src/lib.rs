@@ -9,6 +9,7 @@ mod checkpoint;
 mod device;
 mod engine;
 mod event;
+mod freeze;
 mod gpu;
 mod initial;
 mod initialize;
@@ -25,6 +26,7 @@ pub use checkpoint::{CHECKPOINT, Progress};
 pub use device::{Device, Finding, multiplies_bf16};
 pub use engine::{Engine, Memory, Views, memory};
 pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
+pub use freeze::check_frozen_layers;
 pub use initial::{check_initial_weights, note_initial_weights};
 pub use initialize::initialize;
 pub use metrics::{Evaluation, Scores, StepScores};
@@ -86,6 +88,9 @@ pub enum TrainError {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// Layers cannot be frozen as asked.
+    #[error("train.freeze: {0}")]
+    Freeze(String),
     /// The GPU cannot be used, or failed.
     #[error("train.device: {0}")]
     Device(lowering::cuda::CudaError),

@@ -97,9 +97,10 @@ pub enum Outcome {
     },
 }
 
-/// λ/2·Σw² over the parameters that decay.
+/// λ/2·Σw² over the parameters that decay; frozen ones do not.
 pub fn penalty(variables: &Variables, train: &Train) -> f64 {
-    let decaying = variables.parameters.iter().filter(|p| train.decay == Decay::All || p.role == Role::Weight);
+    let trained = variables.parameters.iter().filter(|p| !p.is_frozen);
+    let decaying = trained.filter(|p| train.decay == Decay::All || p.role == Role::Weight);
     let squares: f64 =
         decaying.map(|p| p.values.read().iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>()).sum();
     0.5 * train.weight_decay * squares

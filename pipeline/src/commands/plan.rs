@@ -192,6 +192,10 @@ pub fn run(
             ),
             None => None,
         };
+        if let Some(network) = &network {
+            ::train::check_frozen_layers(train, network)
+                .with_context(|| format!("{}: trial {}", experiment.file.display(), trial.label()))?;
+        }
         // Until the data is prepared, its classes are a guess.
         let prepared = shape.as_ref().is_some_and(|shape| shape.fingerprint.is_some());
         if let Some(network) = network.as_ref().filter(|_| prepared) {

@@ -53,6 +53,87 @@ fn every_value_is_read() {
     }
 }
 
+fn frozen(layers: &[&str]) -> Train {
+    Train { freeze: layers.iter().map(|&layer| layer.to_owned()).collect(), ..Train::default() }
+}
+
+#[test]
+fn frozen_layers_are_neither_differentiated_nor_updated_nor_measured() {
+    let network = lenet5(Some(Normalization::Batch));
+    // The first layer that is trained needs no gradient of its input; a frozen one in the middle passes it through.
+    for (layers, weights, inputs, statistics) in [
+        (&[][..], 3, 2, 3),
+        (&["conv1", "norm1"], 2, 1, 2),
+        (&["conv*", "norm*"], 0, 0, 0),
+        (&["conv2", "norm2"], 2, 2, 2),
+    ] {
+        let train = frozen(layers);
+        let variables = Variables::for_training(&network, &train);
+        let (mut graph, _) = variables.training_graph(2, &train);
+        graph.compile(Autograd, ());
+        let all = operators(&graph);
+        let count = |wanted: fn(&Operator) -> bool| all.iter().filter(|o| wanted(o)).count();
+        assert_eq!(count(|o| matches!(o, Operator::ConvolutionWeightGrad(..))), weights, "{layers:?}");
+        assert_eq!(count(|o| matches!(o, Operator::ConvolutionInputGrad(..))), inputs, "{layers:?}");
+        assert_eq!(count(|o| matches!(o, Operator::UpdateRunning(..))), statistics, "{layers:?}");
+        let trained = variables.parameters.iter().filter(|parameter| !parameter.is_frozen).count();
+        assert_eq!(count(|o| matches!(o, Operator::Update(_))), trained, "{layers:?}");
+        for index in graph.graph.node_indices() {
+            let here = node(&graph, index).expect("ours");
+            let read = !graph.get_dests(index).is_empty();
+            assert!(read || !here.operator.writes().is_empty(), "{layers:?}: {here:?} is computed for nothing");
+        }
+    }
+}
+
+#[test]
+fn gradients_through_frozen_layers_are_those_of_finite_differences() {
+    let model = Model { normalization: Some(Normalization::Batch), ..Model::default() };
+    let network = Network::new(&model, [1, 28, 28], 10).expect("LeNet-5");
+    // With a rate of 1 and nothing else, an update is the gradient.
+    let train = Train { momentum: 0.0, weight_decay: 0.0, learning_rate: 1.0, ..frozen(&["conv2", "norm2", "fc4"]) };
+    let variables = Variables::for_training(&network, &train);
+    let (mut graph, batch) = variables.training_graph(2, &train);
+    let mut machine = Reference::<f64>::default();
+    machine.compile(&mut graph);
+    variables.set_hyper(&train, train.learning_rate, 1);
+    let hyper = variables.hyper.read().to_vec();
+    // The loss with one value of a parameter moved, and that parameter after the step.
+    let mut run = |moved: &State, at: usize, by: f64| -> (f64, Vec<f64>) {
+        for (i, state) in (0..).zip(variables.persistent()) {
+            let base = if state.name().ends_with("running_var") { 1.0 } else { 0.0 };
+            let values: Vec<f32> = uniform(i, state.elements()).iter().map(|v| base + v * 0.3).collect();
+            machine.set(state, &values);
+        }
+        machine.0.state(moved)[at] += by;
+        machine.set(&batch.images, &uniform(90, batch.images.elements()));
+        let target = |k: usize| f32::from(u8::from(k == 3 || k == 17));
+        machine.set(&batch.targets, &(0..20).map(target).collect::<Vec<_>>());
+        machine.set(&variables.hyper, &hyper);
+        let before = machine.get(moved);
+        machine.run(&mut graph);
+        let after = machine.get(moved);
+        (machine.get(&batch.loss)[0], before.iter().zip(&after).map(|(before, after)| before - after).collect())
+    };
+    let mut largest = 0.0_f64;
+    for parameter in &variables.parameters {
+        let state = &parameter.values;
+        for at in [0, state.elements() / 2, state.elements() - 1] {
+            let (_, step) = run(state, at, 0.0);
+            if parameter.is_frozen {
+                assert!(step.iter().all(|&moved| moved == 0.0), "{} stays", state.name());
+                continue;
+            }
+            const H: f64 = 1e-5;
+            let difference = (run(state, at, H).0 - run(state, at, -H).0) / (2.0 * H);
+            let apart = (step[at] - difference).abs();
+            assert!(apart < 1e-7, "{} [{at}]: {} beside {difference}", state.name(), step[at]);
+            largest = largest.max(difference.abs());
+        }
+    }
+    assert!(largest > 1e-3, "{largest}");
+}
+
 #[test]
 fn a_parameter_used_twice_gets_both_gradients() {
     let (x, w, dy, kept) =

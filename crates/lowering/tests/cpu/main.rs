@@ -3,6 +3,7 @@
 mod average;
 mod bf16;
 mod dropout;
+mod freeze;
 mod golden;
 mod memory;
 mod parity;

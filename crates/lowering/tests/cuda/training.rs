@@ -123,6 +123,25 @@ fn alexnet_with_local_response_normalization_trains_as_the_reference_does() {
     follows_the_reference(&tiny_alexnet(Normalization::LocalResponse), 1e-4, "AlexNet with local response");
 }
 
+#[test]
+fn networks_with_frozen_layers_train_as_the_reference_does() {
+    let frozen = |(model, input, train): (Model, [usize; 3], Train), layers: &[&str]| {
+        let freeze = layers.iter().map(|&layer| layer.to_owned()).collect();
+        (model, input, Train { freeze, ..train })
+    };
+    let batch = tiny_alexnet(Normalization::Batch);
+    follows_the_reference(
+        &frozen(batch.clone(), &["conv1", "norm1", "fc6"]),
+        1e-4,
+        "AlexNet with its first layers frozen",
+    );
+    follows_the_reference(
+        &frozen(batch, &["conv3", "norm3", "norm4"]),
+        1e-4,
+        "AlexNet with layers frozen in the middle",
+    );
+}
+
 /// The loss of each step in reduced precision beside that of f32 on the same device; `relative` is what it may differ by, about five times
 /// what the emulator shows. A rounding that turns a ReLU or a maximum over moves a whole gradient, so that bounds are those of networks.
 fn follows_f32(precision: Precision, case: &(Model, [usize; 3], Train), relative: f64, what: &str) {

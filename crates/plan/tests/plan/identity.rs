@@ -332,3 +332,18 @@ fn what_initial_weights_hold_decides_and_not_where_they_lie() {
         |skip: &str| of(&format!("initial_weights = \"a\"\ninitial_weights_skip = {skip}"), Some("aa")).canonical();
     assert_eq!(order("[\"fc8\", \"fc7\"]"), order("[\"fc7\", \"fc8\", \"fc7\"]"));
 }
+
+#[test]
+fn frozen_layers_decide_and_lists_of_them_can_be_swept() {
+    let of = |freeze: &str| trial(&format!("[train]\nfreeze = {freeze}"));
+    assert_eq!(of("[]").canonical(), trial("").canonical(), "trials without any keep their identity");
+    assert_ne!(of("[\"conv1\"]").identity("data"), of("[]").identity("data"));
+    assert_eq!(of("[\"norm1\", \"conv1\", \"norm1\"]").canonical(), of("[\"conv1\", \"norm1\"]").canonical());
+    let text = "name = \"x\"\n[sweep.grid]\n\"train.freeze\" = [[], [\"conv*\"], [\"norm1\", \"conv1\"]]";
+    let labels: Vec<String> = sound(text, &[]).trials().iter().map(plan::Trial::label).collect();
+    let expected = ["freeze=[]", "freeze=[\"conv*\"]", "freeze=[\"conv1\",\"norm1\"]"];
+    assert_eq!(labels.len(), 3);
+    for (label, expected) in labels.iter().zip(expected) {
+        assert!(label.contains(expected), "{label}");
+    }
+}
