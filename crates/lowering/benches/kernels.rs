@@ -85,7 +85,7 @@ fn main() {
         println!("{ms:10.4} {:9.1} {:8.0}% {:12.1}  {name}", rate(done), rate(done) / peak * 1e11, rate(defined));
     }
     let median = times[times.len() / 2];
-    let flop = network.training_flop(true) as f64 * batch_size as f64;
+    let flop = network.training_flop(&train) as f64 * batch_size as f64;
     println!(
         "median {:.3} ms, best {:.3} ms; {:.1} images/s, best {:.1}; {:.1} of {:.1} GFLOP/s; arena {} MB, scratch {} MB",
         median * 1e3,

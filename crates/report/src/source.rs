@@ -82,6 +82,7 @@ pub fn study(store: &Store, experiments: &[String]) -> Result<Study, ReportError
                 architecture: run.architecture,
                 parameters: Some(run.parameters),
                 macs_per_image: Some(run.macs_per_image),
+                has_frozen_layers: run.has_frozen_layers,
                 assignments: run.assignments.0,
                 status: Status::named(run.status.name()),
                 error,

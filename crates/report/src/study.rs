@@ -114,6 +114,8 @@ pub struct Run {
     pub parameters: Option<u64>,
     /// Multiply–accumulate operations of one forward pass of one image.
     pub macs_per_image: Option<u64>,
+    /// Some of its layers are not trained.
+    pub has_frozen_layers: bool,
     /// Swept keys and their values.
     pub assignments: Vec<(String, Value)>,
     /// State.
@@ -258,8 +260,11 @@ impl Run {
     }
 
     /// Floating-point operations of the whole training: 6 for each multiply–accumulate of the forward pass, 2 forward
-    /// and 4 backward.
+    /// and 4 backward. Unknown where layers are frozen, which have less to do.
     pub fn train_flop(&self) -> Option<f64> {
+        if self.has_frozen_layers {
+            return None;
+        }
         let images: f64 = self.epochs.iter().map(|epoch| epoch.images_per_second * epoch.epoch_seconds).sum();
         Some(6.0 * self.macs_per_image? as f64 * images).filter(|flop| flop.is_finite() && *flop > 0.0)
     }

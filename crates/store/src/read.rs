@@ -97,6 +97,8 @@ pub struct RunRow {
     /// Git commit of the program at the last claim.
     #[sqlx(rename = "commit_hash")]
     pub commit: Option<String>,
+    /// Some of its layers are not trained.
+    pub has_frozen_layers: bool,
 }
 
 /// The keys that an experiment varies, in alphabetical order, each with its value in a trial.
@@ -196,8 +198,10 @@ impl Store {
     pub fn runs(&self, experiment: ExperimentId) -> Result<Vec<RunRow>, StoreError> {
         self.read(async |connection| {
             Ok(sqlx::query_as(
-                "SELECT r.*, c.device, c.threads, c.commit_hash
+                "SELECT r.*, c.device, c.threads, c.commit_hash,
+                        json_extract(t.canonical, '$.train.freeze') IS NOT NULL AS has_frozen_layers
                  FROM results AS r
+                 JOIN trials AS t ON t.identity = r.identity
                  LEFT JOIN claims AS c ON c.run_id = r.run_id AND c.claim = r.claims
                  WHERE r.experiment_id = ?1 AND r.run_id IS NOT NULL
                  ORDER BY r.position",

@@ -39,7 +39,8 @@ pub fn run(bench: &cli::Bench) -> anyhow::Result<Exit> {
     let device = ::train::Device::for_training(&settings.train).context("--device")?;
     let measured = ::train::bench::measure(&network, &settings, &device, threads, bench.forward, bench.steps)?;
     let batch = settings.train.batch_size as f64;
-    let flop = network.training_flop(!bench.forward) as f64 * batch;
+    ::train::check_frozen_layers(&settings.train, &network)?;
+    let flop = if bench.forward { 2 * network.macs() } else { network.training_flop(&settings.train) } as f64 * batch;
     let step_s = measured.step_s;
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
     let gflop_per_s = flop / step_s / 1e9;

@@ -3,7 +3,7 @@
 mod alexnet;
 mod lenet5;
 
-use plan::{Architecture, Model};
+use plan::{Architecture, Model, Train};
 
 use crate::operators::{Activation, Convolution, LocalResponse, Pool};
 
@@ -107,14 +107,17 @@ impl Network {
         }
     }
 
-    /// Floating-point operations of convolutions and linear layers per image, two per multiply-accumulate: forward, or with
-    /// `training` also the gradients of weights and inputs (the first layer needs none of its input).
-    pub fn training_flop(&self, training: bool) -> u64 {
-        if !training {
-            return 2 * self.macs();
+    /// Floating-point operations of convolutions and linear layers per image in a training step, two per multiply-accumulate: forward,
+    /// the gradients of weights that are trained, and those of inputs behind which something is trained.
+    pub fn training_flop(&self, train: &Train) -> u64 {
+        let mut macs = self.macs();
+        let mut is_behind = false;
+        for layer in self.layers.iter().filter(|layer| layer.parameters > 0) {
+            let is_trained = !train.freezes(&layer.name);
+            macs += layer.macs * (u64::from(is_trained) + u64::from(is_behind));
+            is_behind |= is_trained;
         }
-        let first = self.layers.iter().map(|layer| layer.macs).find(|&macs| macs > 0).unwrap_or(0);
-        2 * (3 * self.macs() - first)
+        2 * macs
     }
 
     fn empty(name: &'static str, input: [usize; 3], classes: usize) -> Self {

@@ -2,7 +2,7 @@
 
 use graph::{Autograd, Network, step::Variables};
 use lowering::cpu::{CpuCompiler, Workspace, program};
-use plan::{Architecture, Model, Normalization, Optimizer, Train};
+use plan::{Architecture, Model, Normalization, Train};
 
 fn model(architecture: Architecture) -> Model {
     Model { architecture, width: Some(0.25), ..Model::default() }
@@ -15,13 +15,18 @@ fn kernels_state_all_the_work_that_the_network_has() {
     let towers =
         (Model { towers: Some(2), normalization: Some(Normalization::None), ..alexnet.0.clone() }, [3, 227, 227]);
     for (model, input) in [lenet5, alexnet, towers] {
-        for training in [false, true] {
+        let frozen = |layers: &[&str]| {
+            let freeze = layers.iter().map(|&layer| layer.to_owned()).collect();
+            Some(Train { freeze, ..Train::default() })
+        };
+        for train in [None, frozen(&[]), frozen(&["conv1", "norm1"]), frozen(&["conv2"])] {
             let (batch_size, classes) = (5, 10);
             let network = Network::new(&model, input, classes).unwrap();
-            let variables = Variables::new(&network, Optimizer::Sgd);
+            let settings = train.clone().unwrap_or_default();
+            let variables = Variables::for_training(&network, &settings);
             let workspace = Workspace::new(1);
-            let graph = if training {
-                let mut graph = variables.training_graph(batch_size, &Train::default()).0;
+            let graph = if train.is_some() {
+                let mut graph = variables.training_graph(batch_size, &settings).0;
                 graph.compile((Autograd, CpuCompiler::new(&workspace)), ());
                 graph
             } else {
@@ -35,7 +40,8 @@ fn kernels_state_all_the_work_that_the_network_has() {
             let parts = program.profile();
             let defined: f64 = parts.iter().map(|part| part.work.defined_flop).sum();
             let done: f64 = parts.iter().map(|part| part.work.done_flop).sum();
-            let expected = network.training_flop(training) as f64 * batch_size as f64;
+            let expected =
+                train.map_or(2 * network.macs(), |train| network.training_flop(&train)) as f64 * batch_size as f64;
             assert!((defined / expected - 1.0).abs() < 1e-12, "{}: {defined} and {expected}", network.name);
             // Minimal filtering is for networks with enough channels.
             assert!(

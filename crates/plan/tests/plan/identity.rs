@@ -340,7 +340,7 @@ fn frozen_layers_decide_and_lists_of_them_can_be_swept() {
     assert_ne!(of("[\"conv1\"]").identity("data"), of("[]").identity("data"));
     assert_eq!(of("[\"norm1\", \"conv1\", \"norm1\"]").canonical(), of("[\"conv1\", \"norm1\"]").canonical());
     let text = "name = \"x\"\n[sweep.grid]\n\"train.freeze\" = [[], [\"conv*\"], [\"norm1\", \"conv1\"]]";
-    let labels: Vec<String> = sound(text, &[]).trials().iter().map(plan::Trial::label).collect();
+    let labels: Vec<String> = sound(text, &[]).trials().iter().map(Trial::label).collect();
     let expected = ["freeze=[]", "freeze=[\"conv*\"]", "freeze=[\"conv1\",\"norm1\"]"];
     assert_eq!(labels.len(), 3);
     for (label, expected) in labels.iter().zip(expected) {

@@ -118,6 +118,7 @@ pub fn study(size: &Size) -> Study {
                         architecture: architecture.into(),
                         parameters: Some(parameters),
                         macs_per_image: Some(macs),
+                        has_frozen_layers: false,
                         assignments: vec![
                             ("train.schedule".into(), json!(schedule)),
                             ("train.weight_decay".into(), json!(lambda)),
