@@ -578,8 +578,11 @@ pub(crate) fn assigned(settings: &Settings, path: &[String]) -> Json {
     let document = serde_json::to_value(settings).unwrap_or_default();
     let value = document.pointer(&format!("/{}", path.join("/"))).cloned();
     // Lists are left out of the canonical form where they are empty.
-    let is_list = path[0] == "train" && matches!(&*path[1], "freeze" | "initial_weights_skip");
-    value.unwrap_or_else(|| if is_list { Json::Array(Vec::new()) } else { Json::Null })
+    let absent = match path.join(".").as_str() {
+        "train.freeze" | "train.initial_weights_skip" => Json::Array(Vec::new()),
+        _ => Json::Null,
+    };
+    value.unwrap_or(absent)
 }
 
 /// Whether a text can name an experiment or a variant: it becomes part of file names.

@@ -62,3 +62,4 @@ pub use record::{EpochRow, EvaluationRow, Outcome};
 pub use remove::Deleted;
 pub use schema::{ColumnDoc, TableDoc, schema};
 pub use search::{FailureRow, Pruning, Standing, Suggestion, Validation};
+pub use session::when_waiting;

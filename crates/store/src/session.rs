@@ -1,6 +1,7 @@
 //! One connection with the runtime that drives it, behind blocking calls.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -12,6 +13,16 @@ use crate::StoreError;
 /// How long a call waits for other processes to finish writing before it gives up. Their transactions take milliseconds, so this
 /// is reached only when one of them is stopped in the middle of one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of that SQLite waits by itself, before whoever waits is told and the call starts over.
+const QUIET_WAIT: Duration = Duration::from_secs(2);
+
+static WHEN_WAITING: OnceLock<fn(&Path)> = OnceLock::new();
+
+/// Has `tell` called with the file's name whenever a call has waited for seconds for another program that keeps a database locked. The
+/// first one that is given stays for the process.
+pub fn when_waiting(tell: fn(&Path)) {
+    WHEN_WAITING.get_or_init(|| tell);
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +149,15 @@ impl Session {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Problem::Sqlite(sqlx::Error::PoolClosed));
         };
-        let deadline = Instant::now() + self.patience;
+        let start = Instant::now();
+        let mut told = false;
         loop {
             match self.runtime.block_on(work(connection)) {
-                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
+                Err(problem) if problem.is_busy() && start.elapsed() < self.patience => {
+                    if start.elapsed() >= QUIET_WAIT && !told {
+                        WHEN_WAITING.get().inspect(|tell| tell(&self.path));
+                        told = true;
+                    }
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 result => return result,
@@ -173,7 +189,7 @@ fn options(path: &Path, access: Access) -> SqliteConnectOptions {
     let name = if path.to_string_lossy().starts_with("file:") { Path::new(".").join(path) } else { path.to_path_buf() };
     let options = SqliteConnectOptions::new()
         .filename(name)
-        .busy_timeout(BUSY_TIMEOUT)
+        .busy_timeout(QUIET_WAIT)
         .foreign_keys(true)
         .disable_statement_logging();
     match access {
@@ -189,6 +205,8 @@ fn options(path: &Path, access: Access) -> SqliteConnectOptions {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     /// What the statements end in; the last one fails.
@@ -225,5 +243,35 @@ mod tests {
             .unwrap();
         let message = said(&mut other, &["INSERT INTO t VALUES (2)"]);
         assert!(message.starts_with("x.db: another program keeps it locked"), "{message}");
+    }
+
+    #[test]
+    fn who_waits_is_told_and_goes_on() {
+        static TOLD: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+        when_waiting(|path| TOLD.lock().unwrap().push(path.to_path_buf()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let mut holder = Session::open(&path, Access::Write).unwrap();
+        let execute = |session: &mut Session, statement: &'static str| {
+            session.attempt(async |connection| Ok(sqlx::query(statement).execute(&mut *connection).await?)).unwrap();
+        };
+        execute(&mut holder, "CREATE TABLE t (x)");
+        execute(&mut holder, "BEGIN IMMEDIATE");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut other = Session::open(&path, Access::Write).unwrap();
+                execute(&mut other, "INSERT INTO t VALUES (1)");
+            });
+            while TOLD.lock().unwrap().is_empty() {
+                assert!(!waiting.is_finished(), "the lock is held");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            execute(&mut holder, "COMMIT");
+        });
+        assert_eq!(*TOLD.lock().unwrap(), [path], "once");
+        let rows = holder.attempt(async |connection| {
+            Ok(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM t").fetch_one(&mut *connection).await?)
+        });
+        assert_eq!(rows.unwrap(), 1);
     }
 }

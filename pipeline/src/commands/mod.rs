@@ -34,12 +34,18 @@ use crate::{
     cli::{Cli, Command},
     data,
     exit::Exit,
+    output,
     runner::Redo,
 };
 
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
+    if !global.quiet {
+        store::when_waiting(|db| {
+            output::tell(&format!("waiting for {}, which another program keeps locked", db.display()));
+        });
+    }
     // Without a folder for the cache they are compiled whenever they are needed.
     if let Ok(cache) = data::cache(global) {
         ::train::Device::keep_kernels(&cache.join("cuda-kernels"));
