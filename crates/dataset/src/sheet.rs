@@ -1,7 +1,5 @@
 //! A contact sheet: originals beside what the augmentation makes of them.
 
-use std::{fs::File, io::BufWriter, path::Path};
-
 use plan::Augment;
 
 use crate::{DatasetError, Draw, Loader, Part, Prepared, Scratch};
@@ -15,12 +13,12 @@ const GAP: usize = 4;
 /// Pictures smaller than this are enlarged by a whole factor, in pixels.
 const READABLE: usize = 64;
 
-/// Draws a contact sheet to the PNG file `path`: in each row a training image as it was prepared, then that image as eight
+/// Draws a contact sheet, as the bytes of a PNG file: in each row a training image as it was prepared, then that image as eight
 /// epochs of training with `seed` would see it. The rows go round the classes.
 ///
 /// # Errors
-/// An augmentation that does not fit the images, or a file that cannot be written.
-pub fn preview(prepared: &Prepared, augment: &Augment, seed: u64, path: &Path) -> Result<(), DatasetError> {
+/// An augmentation that does not fit the images.
+pub fn preview(prepared: &Prepared, augment: &Augment, seed: u64) -> Result<Vec<u8>, DatasetError> {
     let loader = Loader::new(prepared, augment)?;
     let original = Loader::new(prepared, &Augment::default())?;
     let samples = choose(prepared);
@@ -46,7 +44,7 @@ pub fn preview(prepared: &Prepared, augment: &Augment, seed: u64, path: &Path) -
             paste(&mut sheet, &loader, &values, &place(1 + epoch as usize));
         }
     }
-    sheet.save(path).map_err(|error| DatasetError::io("write", path, error))
+    Ok(sheet.png())
 }
 
 /// Rows of red, green and blue.
@@ -61,12 +59,14 @@ impl Sheet {
         Self { width, height, pixels: vec![255; width * height * 3] }
     }
 
-    fn save(&self, path: &Path) -> std::io::Result<()> {
-        let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), self.width as u32, self.height as u32);
+    fn png(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.pixels)?;
-        Ok(writer.finish()?)
+        let mut writer = encoder.write_header().expect("memory takes all bytes");
+        writer.write_image_data(&self.pixels).expect("the pixels are those of the size");
+        writer.finish().expect("memory takes all bytes");
+        bytes
     }
 }
 

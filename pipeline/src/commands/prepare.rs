@@ -56,8 +56,9 @@ pub fn run(asked: &Prepare, global: &Global) -> anyhow::Result<Exit> {
         }
         rows(&["", "value"], &table, &Rows { format: Format::Table, out: None })?;
         if let (Some(path), true) = (&asked.preview, seen.is_empty()) {
-            dataset::preview(&prepared, &trial.settings.augment, trial.seed, path)
+            let sheet = dataset::preview(&prepared, &trial.settings.augment, trial.seed)
                 .map_err(|error| data::in_file(error, file))?;
+            output::write_whole(path, &sheet).with_context(|| format!("cannot write {}", path.display()))?;
             output::line(&format!("drew {}", path.display()))?;
         }
         seen.push(settings.clone());
