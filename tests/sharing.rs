@@ -193,6 +193,11 @@ fn frozen_layers_stay_and_the_others_are_trained() {
         metrics(DB) == metrics("undisturbed.db") && metrics(DB).contains("weights of"),
         "the same, to the last bit"
     );
+    for (freeze, is_known) in [("[\"conv*\",\"fc4\"]", true), ("[\"conv1\"]", false)] {
+        let line = format!("plan experiment.toml {first} train.freeze={freeze} train.epochs=301 --estimate");
+        let told = place.run(&line).exits(0).stderr;
+        assert_eq!(told.contains("from recorded runs"), is_known, "{told}");
+    }
     let weights = |run: u32| {
         let bytes = std::fs::read(place.path(format!("results.runs/{run}/weights.safetensors"))).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -71,8 +71,8 @@ pub fn fitting(need: usize, jobs: usize, asked: bool, label: &str, limit: Option
 
 /// Time of training steps, their share of validation included.
 pub struct Pace {
-    /// Seconds of a step by parameters, multiply-accumulates, batch size and data.
-    recorded: HashMap<(i64, i64, i64, String), f64>,
+    /// Seconds of a step by parameters, multiply-accumulates, batch size, arithmetic with frozen layers, and data.
+    recorded: HashMap<(i64, i64, i64, String, String), f64>,
     probed: Vec<(graph::Network, Train, f64)>,
 }
 
@@ -89,10 +89,11 @@ impl Pace {
     /// What the database knows.
     pub fn read(store: Option<&Store>) -> anyhow::Result<Self> {
         let mut recorded = HashMap::new();
-        let sql = "SELECT t.parameters, t.macs_per_image, t.canonical ->> '$.train.batch_size', t.data_fingerprint, \
-                   sum(e.epoch_seconds) / sum(e.steps) \
+        let sql = "SELECT t.parameters, t.macs_per_image, t.canonical ->> '$.train.batch_size', \
+                   (t.canonical ->> '$.train.precision') || coalesce(t.canonical ->> '$.train.freeze', '[]'), \
+                   t.data_fingerprint, sum(e.epoch_seconds) / sum(e.steps) \
                    FROM trials AS t JOIN runs AS r USING (identity) JOIN epochs AS e USING (run_id) \
-                   WHERE e.epoch_seconds > 0 GROUP BY 1, 2, 3, 4";
+                   WHERE e.epoch_seconds > 0 GROUP BY 1, 2, 3, 4, 5";
         let rows = match store {
             Some(store) => store.query(sql, &[])?.rows,
             None => Vec::new(),
@@ -102,11 +103,12 @@ impl Pace {
                 Value::Integer(parameters),
                 Value::Integer(macs),
                 Value::Integer(batch),
+                Value::Text(kind),
                 Value::Text(data),
                 Value::Real(step_s),
             ] = &row[..]
             {
-                recorded.insert((*parameters, *macs, *batch, data.clone()), *step_s);
+                recorded.insert((*parameters, *macs, *batch, kind.clone(), data.clone()), *step_s);
             }
         }
         Ok(Self { recorded, probed: Vec::new() })
@@ -122,10 +124,15 @@ impl Pace {
     ) -> anyhow::Result<(f64, Basis)> {
         let settings = &trial.settings;
         let batch = i64::try_from(settings.train.batch_size).context("a batch size is small")?;
+        let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
+        let precision = json(serde_json::to_value(settings.train.precision));
+        let kind =
+            format!("{}{}", precision.as_str().unwrap_or_default(), json(serde_json::to_value(&settings.train.freeze)));
         let key = (
             i64::try_from(network.parameters())?,
             i64::try_from(network.macs())?,
             batch,
+            kind,
             fingerprint.unwrap_or_default().to_owned(),
         );
         if let Some(step_s) = self.recorded.get(&key) {
