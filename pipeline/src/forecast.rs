@@ -20,7 +20,7 @@ impl Memory {
         let alike = |(other, settings, _): &&(graph::Network, Train, usize)| {
             let shape = |train: &Train| {
                 let moments = (train.optimizer, train.average_decay.is_some(), train.gradient_clip.is_some());
-                (train.batch_size, train.evaluation_batch_size, moments, train.freeze.clone())
+                (train.batch_size, train.evaluation_batch_size, train.precision, train.freeze.clone(), moments)
             };
             other == network && shape(settings) == shape(train)
         };
@@ -90,7 +90,8 @@ impl Pace {
     pub fn read(store: Option<&Store>) -> anyhow::Result<Self> {
         let mut recorded = HashMap::new();
         let sql = "SELECT t.parameters, t.macs_per_image, t.canonical ->> '$.train.batch_size', \
-                   (t.canonical ->> '$.train.precision') || coalesce(t.canonical ->> '$.train.freeze', '[]'), \
+                   json_array(coalesce(t.canonical ->> '$.train.precision', 'f32'), \
+                              json(coalesce(t.canonical -> '$.train.freeze', '[]'))), \
                    t.data_fingerprint, sum(e.epoch_seconds) / sum(e.steps) \
                    FROM trials AS t JOIN runs AS r USING (identity) JOIN epochs AS e USING (run_id) \
                    WHERE e.epoch_seconds > 0 GROUP BY 1, 2, 3, 4, 5";
@@ -124,10 +125,7 @@ impl Pace {
     ) -> anyhow::Result<(f64, Basis)> {
         let settings = &trial.settings;
         let batch = i64::try_from(settings.train.batch_size).context("a batch size is small")?;
-        let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
-        let precision = json(serde_json::to_value(settings.train.precision));
-        let kind =
-            format!("{}{}", precision.as_str().unwrap_or_default(), json(serde_json::to_value(&settings.train.freeze)));
+        let kind = serde_json::json!([settings.train.precision, settings.train.freeze]).to_string();
         let key = (
             i64::try_from(network.parameters())?,
             i64::try_from(network.macs())?,

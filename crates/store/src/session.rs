@@ -102,6 +102,24 @@ pub(crate) fn code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
+/// Does the work, again for so long while another process is in the way, and tells of a wait of seconds once.
+fn patiently<T>(path: &Path, patience: Duration, mut work: impl FnMut() -> Result<T, Problem>) -> Result<T, Problem> {
+    let start = Instant::now();
+    let mut told = false;
+    loop {
+        match work() {
+            Err(problem) if problem.is_busy() && start.elapsed() < patience => {
+                if start.elapsed() >= QUIET_WAIT && !told {
+                    WHEN_WAITING.get().inspect(|tell| tell(path));
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// One connection. Not to be used from within an async runtime.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -119,16 +137,8 @@ impl Session {
             .map_err(|error| Problem::Sqlite(sqlx::Error::Io(error)))?;
         let options = options(path, access);
         let patience = if access == Access::Tidy { Duration::ZERO } else { BUSY_TIMEOUT };
-        let deadline = Instant::now() + patience;
-        let connection = loop {
-            // Switching a new file to write-ahead logging takes a lock that SQLite does not wait for.
-            match runtime.block_on(options.connect()).map_err(Problem::from) {
-                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                result => break result?,
-            }
-        };
+        // Switching a new file to write-ahead logging takes a lock that SQLite does not wait for.
+        let connection = patiently(path, patience, || Ok(runtime.block_on(options.connect())?))?;
         let mut session = Self { runtime, connection: Some(connection), path: path.to_path_buf(), patience };
         // This is the first to look into the file, and not among the options for that reason: where it fails, a session that is
         // dropped waits until its connection is closed, and a connection that could not be made does not.
@@ -149,20 +159,7 @@ impl Session {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Problem::Sqlite(sqlx::Error::PoolClosed));
         };
-        let start = Instant::now();
-        let mut told = false;
-        loop {
-            match self.runtime.block_on(work(connection)) {
-                Err(problem) if problem.is_busy() && start.elapsed() < self.patience => {
-                    if start.elapsed() >= QUIET_WAIT && !told {
-                        WHEN_WAITING.get().inspect(|tell| tell(&self.path));
-                        told = true;
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                result => return result,
-            }
-        }
+        patiently(&self.path, self.patience, || self.runtime.block_on(work(connection)))
     }
 
     /// As [`Self::attempt`], with the file's name in the error.

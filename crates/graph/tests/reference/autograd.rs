@@ -7,7 +7,7 @@ use luminal::prelude::Graph;
 use plan::{Architecture, Decay, Model, Normalization, Optimizer, Train};
 
 use crate::support::{
-    machine::{Machine, Reference, luminal},
+    machine::{Machine, Reference, luminal, start},
     random::uniform,
     subject::weighted_sum,
 };
@@ -100,11 +100,7 @@ fn gradients_through_frozen_layers_are_those_of_finite_differences() {
     let hyper = variables.hyper.read().to_vec();
     // The loss with one value of a parameter moved, and that parameter after the step.
     let mut run = |moved: &State, at: usize, by: f64| -> (f64, Vec<f64>) {
-        for (i, state) in (0..).zip(variables.persistent()) {
-            let base = if state.name().ends_with("running_var") { 1.0 } else { 0.0 };
-            let values: Vec<f32> = uniform(i, state.elements()).iter().map(|v| base + v * 0.3).collect();
-            machine.set(state, &values);
-        }
+        start(&variables, &mut machine);
         machine.0.state(moved)[at] += by;
         machine.set(&batch.images, &uniform(90, batch.images.elements()));
         let target = |k: usize| f32::from(u8::from(k == 3 || k == 17));

@@ -1,7 +1,9 @@
 //! What runs a graph: the reference in any float type, or luminal's executor after any compilers.
 
-use graph::{Autograd, Interpreter, Real, State};
+use graph::{Autograd, Interpreter, Real, State, step::Variables};
 use luminal::prelude::Graph;
+
+use super::random::uniform;
 
 pub trait Machine {
     fn compile(&self, graph: &mut Graph);
@@ -26,6 +28,21 @@ impl<T: Real> Machine for Reference<T> {
     }
     fn get(&mut self, state: &State) -> Vec<f64> {
         self.0.state(state).iter().map(|v| v.to_f64().expect("floats convert")).collect()
+    }
+}
+
+/// Weights at random, of the size that keeps values of any depth in bounds, running statistics near those of nothing, and no moments.
+pub fn start(variables: &Variables, machine: &mut impl Machine) {
+    for (stream, parameter) in (0..).zip(&variables.parameters) {
+        let limit = (1.0 / parameter.fan_in as f32).sqrt();
+        let values: Vec<f32> = uniform(stream, parameter.values.elements()).into_iter().map(|v| v * limit).collect();
+        machine.set(&parameter.values, &values);
+        parameter.moments.iter().for_each(|moment| machine.set(moment, &vec![0.0; moment.elements()]));
+    }
+    for (stream, state) in (1000..).zip(&variables.running) {
+        let middle = if state.name().ends_with("running_var") { 1.0 } else { 0.0 };
+        let values: Vec<f32> = uniform(stream, state.elements()).into_iter().map(|v| middle + 0.25 * v).collect();
+        machine.set(state, &values);
     }
 }
 

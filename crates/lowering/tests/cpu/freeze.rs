@@ -7,7 +7,7 @@ use crate::{
     cpu,
     support::{
         golden::assert_close,
-        machine::{Machine, Reference},
+        machine::{Machine, Reference, start},
         random::uniform,
     },
 };
@@ -19,17 +19,8 @@ fn train(network: &Network, train: &Train, machine: &mut impl Machine) -> Vec<(S
     let variables = Variables::for_training(network, train);
     let (mut graph, batch) = variables.training_graph(train.batch_size, train);
     machine.compile(&mut graph);
-    for (stream, parameter) in (0..).zip(&variables.parameters) {
-        let limit = (1.0 / parameter.fan_in as f32).sqrt();
-        let values: Vec<f32> = uniform(stream, parameter.values.elements()).into_iter().map(|v| v * limit).collect();
-        machine.set(&parameter.values, &values);
-        parameter.moments.iter().for_each(|moment| machine.set(moment, &vec![0.0; moment.elements()]));
-    }
-    for state in &variables.running {
-        let start = if state.name().ends_with("running_var") { 0.5 } else { 0.125 };
-        machine.set(state, &vec![start; state.elements()]);
-    }
-    let start: Vec<Vec<f64>> = variables.persistent().map(|state| machine.get(state)).collect();
+    start(&variables, machine);
+    let began: Vec<Vec<f64>> = variables.persistent().map(|state| machine.get(state)).collect();
     let mut losses = Vec::new();
     for step in 0..STEPS {
         let mut targets = vec![0.0; batch.targets.elements()];
@@ -44,9 +35,9 @@ fn train(network: &Network, train: &Train, machine: &mut impl Machine) -> Vec<(S
         losses.extend(machine.get(&batch.loss));
     }
     let mut states = vec![("losses".to_owned(), losses)];
-    for (state, start) in variables.persistent().zip(start) {
+    for (state, began) in variables.persistent().zip(began) {
         let (layer, now) = (state.name().split('.').next().unwrap_or_default(), machine.get(state));
-        assert_eq!(now == start, train.freezes(layer), "{} with {:?} frozen", state.name(), train.freeze);
+        assert_eq!(now == began, train.freezes(layer), "{} with {:?} frozen", state.name(), train.freeze);
         states.push((state.name().to_owned(), now));
     }
     states

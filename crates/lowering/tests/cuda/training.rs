@@ -11,8 +11,8 @@ use crate::{
     Gpu, device, emulator, on_hardware,
     support::{
         golden::assert_close,
-        machine::{Machine, Reference},
-        random::{sample, uniform},
+        machine::{Machine, Reference, start},
+        random::sample,
         traces,
     },
 };
@@ -62,16 +62,7 @@ fn train(
     let variables = Variables::for_training(&network, train);
     let (mut graph, batch) = variables.training_graph(train.batch_size, train);
     machine.compile(&mut graph);
-    for (stream, parameter) in (0..).zip(&variables.parameters) {
-        let limit = (1.0 / parameter.fan_in as f32).sqrt();
-        let values = uniform(stream, parameter.values.elements()).into_iter().map(|v| v * limit);
-        machine.set(&parameter.values, &values.collect::<Vec<_>>());
-        parameter.moments.iter().for_each(|moment| machine.set(moment, &vec![0.0; moment.elements()]));
-    }
-    for state in &variables.running {
-        let start = if state.name().ends_with("running_var") { 1.0 } else { 0.0 };
-        machine.set(state, &vec![start; state.elements()]);
-    }
+    start(&variables, machine);
     let mut losses = Vec::new();
     for step in 0..steps {
         let (mut images, mut targets) = (Vec::new(), vec![0.0; batch.targets.elements()]);
