@@ -39,7 +39,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Calls `check` with each level that runs here and its number of lanes.
 fn with_levels(mut check: impl FnMut(Level, usize)) {
     let _alone = alone();
-    let levels = [(Level::Portable, 16), (Level::Neon, 4), (Level::Avx2, 8), (Level::Avx512, 16)];
+    let levels = [(Level::Portable, 16), (Level::Neon, 4), (Level::Avx2, 8), (Level::Avx512, 16), (Level::Amx, 16)];
     let mut count = 0;
     for (level, lanes) in levels {
         if set_level(level) {
@@ -297,6 +297,18 @@ fn kernels_of_many_channels_agree_with_the_reference() {
         ("minimal filtering, two groups", convolution(images(2, 33, 6, 6), 35, 5, 1, 1, 2)),
         ("minimal filtering on sheets", convolution(images(18, 20, 13, 9), 19, 3, 1, 1, 1)),
         ("minimal filtering on sheets, two groups", convolution(images(21, 34, 7, 11), 36, 3, 1, 0, 2)),
+        (
+            "a narrow kernel",
+            expressions::convolution(
+                6,
+                images(3, 35, 9, 8),
+                33,
+                (3, 5),
+                Convolution { stride: 1, padding: 2, groups: 1 },
+            ),
+        ),
+        ("one image of one line", convolution(images(1, 17, 3, 40), 70, 3, 1, 0, 1)),
+        ("windows apart", convolution(images(4, 40, 9, 9), 18, 2, 3, 0, 1)),
         ("direct, with a stride", convolution(images(2, 3, 71, 66), 70, 11, 4, 2, 1)),
         ("direct, with a stride and groups", convolution(images(3, 20, 13, 12), 37, 5, 2, 0, 3)),
         ("linear", expressions::linear(6, 19, 1100, 1000)),

@@ -11,7 +11,10 @@ use plan::Train;
 
 use crate::{TrainError, engine::lowered, gpu::feed_bytes, memory};
 
-pub use lowering::{cpu::multiplies_bf16, cuda::Finding};
+pub use lowering::{
+    cpu::{Products, bf16_products},
+    cuda::Finding,
+};
 
 /// Where a step runs.
 #[derive(Clone, Debug, Default)]

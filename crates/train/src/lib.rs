@@ -23,7 +23,7 @@ mod weights;
 
 pub use assessment::{Assessment, ClassScores, Confusion};
 pub use checkpoint::{CHECKPOINT, Progress};
-pub use device::{Device, Finding, multiplies_bf16};
+pub use device::{Device, Finding, Products, bf16_products};
 pub use engine::{Engine, Memory, Views, memory};
 pub use event::{EpochRecord, Event, Sink, SinkError, StepProgress, TestRecord};
 pub use freeze::check_frozen_layers;

@@ -1,6 +1,6 @@
 //! `pipeline device`: what training can run on here, and why not on more.
 
-use ::train::Device;
+use ::train::{Device, Products};
 use report::Cell;
 
 use crate::{
@@ -16,10 +16,10 @@ pub fn run(to: &Rows) -> anyhow::Result<Exit> {
     let row = |what: &str, found: String, usable: bool| {
         vec![text(what), text(if usable { "usable" } else { "refused" }), Cell::Text(found)]
     };
-    let bf16 = if ::train::multiplies_bf16() {
-        "in 16 bits, twice as many products a second as in 32"
-    } else {
-        "without instructions for it: the same results, slower than f32"
+    let bf16 = match ::train::bf16_products() {
+        Products::Tiles => "in 16 bits by tiles (AMX), several times as fast as f32",
+        Products::Vectors => "in 16 bits, faster than f32",
+        Products::Emulated => "without instructions for it, slower than f32",
     };
     let processor = format!("{}, {cores} threads, precisions f32, bf16 ({bf16})", provenance::cpu());
     let mut table = vec![row("processor", processor, true)];

@@ -6,7 +6,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::vector::{self, fma};
+use super::{
+    amx::{self, Machine, Tiles},
+    vector::{self, Level, fma},
+};
 use crate::Precision;
 
 impl Precision {
@@ -42,6 +45,12 @@ pub(crate) trait Arithmetic<S: Simd>: Copy {
     fn join(self, simd: S, values: [S::f32s; 2]) -> S::f32s;
     /// sum + left·right, for words both products: first that of the high halves, then that of the low ones.
     fn step(self, simd: S, left: S::f32s, right: S::f32s, sum: S::f32s) -> S::f32s;
+    /// Of 16 bits: the values of two registers, one after the other.
+    fn pack(self, simd: S, values: [S::f32s; 2]) -> S::f32s;
+    /// Tiles that compute many steps at once, where there are some.
+    fn tiles(&self) -> Option<&Tiles> {
+        None
+    }
     /// Runs a kernel as a function of its own.
     fn vectorize<K: Compute>(self, simd: S, kernel: K) -> K::Output;
     /// Steps that a depth takes.
@@ -56,24 +65,45 @@ pub(crate) fn run<K: Compute>(precision: Precision, kernel: K) -> K::Output {
     match precision {
         Precision::F32 | Precision::Tf32 => vector::run(With(Single, kernel)),
         Precision::Bf16 => {
+            let tiles = amx::machine().map(Tiles::new);
             #[cfg(target_arch = "x86_64")]
-            if vector::level() == vector::Level::Avx512
+            if matches!(vector::level(), Level::Avx512 | Level::Amx)
                 && let (Some(simd), Some(native)) = (pulp::x86::V4::try_new(), Native::try_new())
             {
-                return Arithmetic::vectorize(native, simd, kernel);
+                return match &tiles {
+                    Some(tiles) => Arithmetic::vectorize(Tiled(native, tiles), simd, kernel),
+                    None => Arithmetic::vectorize(native, simd, kernel),
+                };
             }
-            vector::run(With(Emulated, kernel))
+            match &tiles {
+                Some(tiles) => vector::run(With(Tiled(Emulated, tiles), kernel)),
+                None => vector::run(With(Emulated, kernel)),
+            }
         }
     }
 }
 
-/// Whether this processor multiplies in 16 bits, which is twice as fast as in 32; otherwise such products are computed in 32 bits,
-/// with the same results and slower.
-pub fn multiplies_bf16() -> bool {
+/// How a processor multiplies in 16 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// By tiles (AMX), up to sixteen times as many a second as in 32 bits.
+    Tiles,
+    /// By vectors (AVX-512), on most processors twice as many a second as in 32 bits.
+    Vectors,
+    /// In 32 bits, slower than those.
+    Emulated,
+}
+
+/// How this processor multiplies in 16 bits.
+pub fn bf16_products() -> Products {
+    if amx::machine() == Some(Machine::Native) {
+        return Products::Tiles;
+    }
     #[cfg(target_arch = "x86_64")]
-    return vector::level() == vector::Level::Avx512 && Native::try_new().is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    if vector::level() == Level::Avx512 && Native::try_new().is_some() {
+        return Products::Vectors;
+    }
+    Products::Emulated
 }
 
 /// Words of a row: each value of its first half with one of its second. Of 16 bits: in 32 rows are read where they lie.
@@ -168,6 +198,14 @@ impl<K: Compute> WithSimd for With<Single, K> {
     }
 }
 
+impl<K: Compute> WithSimd for With<Tiled<'_, Emulated>, K> {
+    type Output = K::Output;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> K::Output {
+        self.1.compute(simd, self.0)
+    }
+}
+
 impl<K: Compute> WithSimd for With<Emulated, K> {
     type Output = K::Output;
     #[inline(always)]
@@ -185,6 +223,9 @@ impl<S: Simd> Arithmetic<S> for Single {
     #[inline(always)]
     fn join(self, _: S, [value, _]: [S::f32s; 2]) -> S::f32s {
         value
+    }
+    fn pack(self, _: S, _: [S::f32s; 2]) -> S::f32s {
+        unreachable!("values of 32 bits stay as they are")
     }
     #[inline(always)]
     fn step(self, simd: S, left: S::f32s, right: S::f32s, sum: S::f32s) -> S::f32s {
@@ -211,6 +252,17 @@ impl<S: Simd> Arithmetic<S> for Emulated {
         simd.transmute_f32s_u32s(simd.or_u32s(low, rounded(simd, high)))
     }
     #[inline(always)]
+    fn pack(self, simd: S, values: [S::f32s; 2]) -> S::f32s {
+        let values = values.map(|values| rounded(simd, values));
+        let from: &[u32] = pulp::bytemuck::cast_slice(&values);
+        let mut packed = [simd.splat_f32s(0.0)];
+        let to: &mut [u32] = pulp::bytemuck::cast_slice_mut(&mut packed);
+        for (to, &[low, high]) in to.iter_mut().zip(from.as_chunks::<2>().0) {
+            *to = low >> 16 | high;
+        }
+        packed[0]
+    }
+    #[inline(always)]
     fn step(self, simd: S, left: S::f32s, right: S::f32s, sum: S::f32s) -> S::f32s {
         let [left, right] = [left, right].map(|word| {
             let bits = simd.transmute_u32s_f32s(word);
@@ -222,6 +274,43 @@ impl<S: Simd> Arithmetic<S> for Emulated {
     #[inline(always)]
     fn vectorize<K: Compute>(self, simd: S, kernel: K) -> K::Output {
         simd.vectorize(With(self, kernel))
+    }
+}
+
+/// Another arithmetic with tiles beside it.
+#[derive(Clone, Copy)]
+struct Tiled<'a, A>(A, &'a Tiles);
+
+impl<S: Simd, A: Arithmetic<S>> Arithmetic<S> for Tiled<'_, A> {
+    const STEP: usize = A::STEP;
+    #[inline(always)]
+    fn join(self, simd: S, values: [S::f32s; 2]) -> S::f32s {
+        self.0.join(simd, values)
+    }
+    #[inline(always)]
+    fn step(self, simd: S, left: S::f32s, right: S::f32s, sum: S::f32s) -> S::f32s {
+        self.0.step(simd, left, right, sum)
+    }
+    #[inline(always)]
+    fn pack(self, simd: S, values: [S::f32s; 2]) -> S::f32s {
+        self.0.pack(simd, values)
+    }
+    #[inline(always)]
+    fn tiles(&self) -> Option<&Tiles> {
+        Some(self.1)
+    }
+    #[inline(always)]
+    fn vectorize<K: Compute>(self, simd: S, kernel: K) -> K::Output {
+        /// A kernel that gets the tiles back.
+        struct Call<'a, K>(&'a Tiles, K);
+        impl<K: Compute> Compute for Call<'_, K> {
+            type Output = K::Output;
+            #[inline(always)]
+            fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) -> K::Output {
+                self.1.compute(simd, Tiled(arithmetic, self.0))
+            }
+        }
+        self.0.vectorize(simd, Call(self.1, kernel))
     }
 }
 
@@ -271,24 +360,28 @@ pulp::simd_type! {
 mod native {
     use std::arch::x86_64::{__m512bh, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps};
 
-    use pulp::{NullaryFnOnce, f32x16, u16x32, x86::V4};
+    use pulp::{NullaryFnOnce, f32x16, x86::V4};
 
     use super::{Arithmetic, Compute, Native};
 
     impl Arithmetic<V4> for Native {
         const STEP: usize = 2;
         #[inline(always)]
-        fn join(self, simd: V4, [low, high]: [f32x16; 2]) -> f32x16 {
-            // SAFETY: `Native` exists only where the processor has these instructions; both types are 64 bytes of plain numbers.
-            #[expect(unsafe_code, reason = "an instruction by its name")]
-            let halves: u16x32 = unsafe {
-                std::mem::transmute::<__m512bh, u16x32>(_mm512_cvtne2ps_pbh(pulp::cast(high), pulp::cast(low)))
-            };
+        fn join(self, simd: V4, values: [f32x16; 2]) -> f32x16 {
+            let halves = self.pack(simd, values);
             let mut order = [0_u16; 32];
             for i in 0..16 {
                 (order[2 * i], order[2 * i + 1]) = (i as u16, 16 + i as u16);
             }
             pulp::cast(simd.avx512bw._mm512_permutexvar_epi16(pulp::cast(order), pulp::cast(halves)))
+        }
+        #[inline(always)]
+        fn pack(self, _: V4, [low, high]: [f32x16; 2]) -> f32x16 {
+            // SAFETY: `Native` exists only where the processor has this instruction; both types are 64 bytes of plain numbers.
+            #[expect(unsafe_code, reason = "an instruction by its name")]
+            unsafe {
+                std::mem::transmute::<__m512bh, f32x16>(_mm512_cvtne2ps_pbh(pulp::cast(high), pulp::cast(low)))
+            }
         }
         #[inline(always)]
         fn step(self, _: V4, left: f32x16, right: f32x16, sum: f32x16) -> f32x16 {
@@ -360,7 +453,7 @@ mod tests {
     #[test]
     fn instructions_and_their_emulation_give_the_same_bits() {
         let (left, right) = (pairs(1), pairs(2));
-        let portable = vector::run_at(vector::Level::Portable, With(Emulated, Dot { left: &left, right: &right }));
+        let portable = vector::run_at(Level::Portable, With(Emulated, Dot { left: &left, right: &right }));
         let mut exact = 0.25_f64;
         for ((left, right), &sum) in left.iter().zip(&right).zip(&portable.1) {
             let [low, high] =

@@ -6,7 +6,7 @@
 use graph::operators::Convolution;
 
 use super::{
-    Plan, direct,
+    Plan, amx, direct,
     fusion::Epilogue,
     linear,
     matrix::{self, Matrix, multiply},
@@ -186,6 +186,9 @@ pub(super) fn forward(
     if e.is_linear() {
         return linear::forward(plan, e.images, e.input(), e.o, x, y, epilogue);
     }
+    if amx::serves(&e, plan.precision) {
+        return amx::forward(plan, &e, x, y, epilogue);
+    }
     if let Some(c) = e.winograd(plan.precision) {
         return winograd::forward(plan, c, x, y, epilogue);
     }
@@ -251,6 +254,9 @@ pub(super) fn input_grad(
     if e.is_linear() {
         return linear::input_grad(plan, e.images, &shapes[0], x, dx, epilogue);
     }
+    if amx::serves_input_grad(&e, plan.precision) {
+        return amx::input_grad(plan, &e, x, dx, epilogue);
+    }
     if let Some(c) = e.winograd(plan.precision) {
         return winograd::input_grad(plan, c, x, dx, epilogue);
     }
@@ -270,6 +276,9 @@ pub(super) fn weight_grad(
     let e = Extents::new(a, &shapes[0], w_shape, &shapes[1]);
     if e.is_linear() {
         return linear::weight_grad(plan, e.images, w_shape, x, dw);
+    }
+    if amx::serves(&e, plan.precision) {
+        return amx::weight_grad(plan, &e, x, dw);
     }
     if let Some(c) = e.winograd(plan.precision) {
         return winograd::weight_grad(plan, c, x, dw);

@@ -9,6 +9,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
+    amx,
     arithmetic::{Arithmetic, Compute, Single},
     vector::{self, Level},
 };
@@ -32,7 +33,7 @@ impl Tile {
     /// What the kernels of this process use.
     pub(crate) fn new() -> Self {
         match vector::level() {
-            Level::Avx512 | Level::Portable => Self { rows: 12, columns: 32 },
+            Level::Amx | Level::Avx512 | Level::Portable => Self { rows: 12, columns: 32 },
             Level::Avx2 => Self { rows: 6, columns: 16 },
             Level::Neon => Self { rows: 6, columns: 8 },
         }
@@ -96,6 +97,14 @@ impl<'a> Ahead<'a> {
         Self { values, row: values.len(), stride: values.len(), rate: 1, end: values.len(), ..Self::NOTHING }
     }
 
+    /// Asks for what is due at so many steps.
+    #[inline(always)]
+    pub(crate) fn steps(&mut self, steps: usize) {
+        let mut next = *self;
+        (0..steps).for_each(|_| next.step());
+        *self = next;
+    }
+
     /// Asks for what is due at one step.
     #[inline(always)]
     fn step(&mut self) {
@@ -138,7 +147,13 @@ pub(crate) fn row_tiles_ahead<S: Simd, A: Arithmetic<S>, const M: usize, const N
     ahead: &mut Ahead,
     to: Target,
 ) {
-    let mut row = 0;
+    let mut row = match arithmetic.tiles() {
+        Some(tiles) => {
+            let to = Target { values: &mut *to.values, ..to };
+            amx::row_tiles(tiles, (left, stride), rows, right, ahead, M, to)
+        }
+        None => 0,
+    };
     while row < rows {
         let left = &left[row * stride..];
         let to = Target { values: &mut to.values[row * to.stride..], ..to };

@@ -3,10 +3,11 @@
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
 //! values live, `program` runs the kernels, `channels` joins those that work on one channel at a time, and `team` shares their tasks out to
 //! threads. `vector` chooses the instructions,
-//! `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides; networks of few
+//! `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides, or in 16 bits through the tiles of `amx`; networks of few
 //! channels are lowered as a whole by `lanes`.
 
 mod activation;
+mod amx;
 mod arithmetic;
 mod batch_norm;
 mod channels;
@@ -35,7 +36,7 @@ use std::{cell::RefCell, rc::Rc};
 use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
-pub use arithmetic::multiplies_bf16;
+pub use arithmetic::{Products, bf16_products};
 pub use peak::fma_peak;
 pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};

@@ -20,6 +20,8 @@ pub enum Level {
     Avx2,
     /// AVX-512, sixteen lanes.
     Avx512,
+    /// The same, and products in 16 bits by tiles (AMX). Their sums are rounded at other places.
+    Amx,
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
@@ -35,6 +37,8 @@ pub fn set_level(level: Level) -> bool {
         Level::Avx2 => pulp::x86::V3::try_new().is_some(),
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => pulp::x86::V4::try_new().is_some(),
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => pulp::x86::V4::try_new().is_some() && super::amx::available(),
         _ => false,
     };
     if runs {
@@ -50,8 +54,9 @@ pub fn level() -> Level {
         2 => Level::Neon,
         3 => Level::Avx2,
         4 => Level::Avx512,
+        5 => Level::Amx,
         _ => {
-            let best_first = [Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
+            let best_first = [Level::Amx, Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
             let found = best_first.into_iter().find(|&level| set_level(level));
             found.expect("the portable level runs everywhere")
         }
@@ -69,7 +74,7 @@ pub(crate) fn run<K: WithSimd>(kernel: K) -> K::Output {
 pub(crate) fn run_at<K: WithSimd>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     match level {
-        Level::Avx512 => {
+        Level::Avx512 | Level::Amx => {
             if let Some(simd) = pulp::x86::V4::try_new() {
                 return Simd::vectorize(simd, kernel);
             }

@@ -60,7 +60,7 @@ fn lanes(level: Level) -> usize {
     match level {
         Level::Neon => 4,
         Level::Avx2 => 8,
-        Level::Portable | Level::Avx512 => 16,
+        Level::Portable | Level::Avx512 | Level::Amx => 16,
     }
 }
 

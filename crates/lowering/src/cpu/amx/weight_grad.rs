@@ -1,0 +1,359 @@
+//! Weight gradients of convolutions: the depth of the product are the outputs of all images. Images lie as rows of pixels (see `layout`), which
+//! taps read from their own places on; output gradients are turned once, so that two pixels of a channel are a word, and
+//! channels columns.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::{
+    super::{
+        Plan,
+        arithmetic::{self, Arithmetic, Compute},
+        convolution::Extents,
+        matrix::Target,
+        memory::{Memory, Slot},
+        movement::chunk,
+        program::{Kernel, Work},
+        transpose::{Square, transpose},
+        vector::{load_sixteen, store_sixteen},
+    },
+    BLOCK, HALVES, Operand, SIDE, Steps, halves, halves_mut,
+    layout::{Correlation, Rows},
+    product,
+};
+use crate::Precision;
+
+/// Blocks of output channels of a task.
+const BLOCKS: usize = 2;
+/// Bytes of both operands' blocks that products of some images with all taps read over and over: they stay in the second-level cache.
+const NEAR: usize = 512 * 1024;
+
+/// Copies of images [images, groups, rows] and of output gradients [groups, blocks of channels, images, words of places, channels] in 16 bits.
+struct Turn {
+    rows: Rows,
+    x: Slot,
+    dy: Slot,
+    images: Slot,
+    gradients: Slot,
+}
+
+impl Turn {
+    /// Squares of sixteen channels that a task turns: those of a block.
+    fn blocks(&self) -> usize {
+        self.rows.c.to.div_ceil(BLOCK)
+    }
+    /// Words of a block of channels of an image.
+    fn words(rows: &Rows) -> usize {
+        rows.positions() / 2 * BLOCK
+    }
+    /// A line of the image, and sixteen channels of output gradients with their places as words.
+    fn room(&self) -> [usize; 2] {
+        let Rows { c, row, .. } = &self.rows;
+        let width = (c.x[1] + 2 * c.padding[1]).max(c.stride * row);
+        [width.next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
+    }
+}
+
+impl Kernel for Turn {
+    fn name(&self) -> &'static str {
+        "rows of tiles"
+    }
+    fn tasks(&self) -> usize {
+        self.rows.c.images * self.rows.c.groups * (1 + self.blocks())
+    }
+    fn scratch(&self) -> usize {
+        self.room().iter().sum()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let Rows { c, image, .. } = &self.rows;
+        let (position, part) = (task / (1 + self.blocks()), task % (1 + self.blocks()));
+        let [line, words] = self.room();
+        let (line, room) = scratch.split_at_mut(line);
+        if part == 0 {
+            let x = &memory.read(self.x)[position * c.input()..][..c.input()];
+            let size = image / 2;
+            let to = memory.write(self.images, position * size..(position + 1) * size);
+            return arithmetic::run(Precision::Bf16, FillRows { rows: &self.rows, x, line, to });
+        }
+        let (image, group) = (position / c.groups, position % c.groups);
+        let block = part - 1;
+        let pixels = c.y[0] * c.y[1];
+        let channels = chunk(block, BLOCK, c.to);
+        let dy = &memory.read(self.dy)[position * c.output()..][channels.start * pixels..channels.end * pixels];
+        let size = Self::words(&self.rows);
+        let from = ((group * self.blocks() + block) * c.images + image) * size;
+        let to = memory.write(self.gradients, from..from + size);
+        arithmetic::run(Precision::Bf16, TurnGradients { rows: &self.rows, dy, room: &mut room[..words], to });
+    }
+}
+
+struct FillRows<'a> {
+    rows: &'a Rows,
+    x: &'a [f32],
+    line: &'a mut [f32],
+    to: &'a mut [f32],
+}
+
+impl Compute for FillRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        let Self { rows: Rows { c, row, .. }, x, line: room, to } = self;
+        let [h, w] = c.x;
+        to.fill(0.0);
+        let to = halves_mut(to);
+        if c.stride == 1 {
+            for (plane, to) in x.chunks_exact(h * w).zip(to.chunks_exact_mut(*row)) {
+                let lines = to[c.padding[0] * c.period()..].chunks_mut(c.period());
+                for (from, line) in plane.chunks_exact(w).zip(lines) {
+                    round_row(simd, arithmetic, from, &mut line[c.padding[1]..][..w]);
+                }
+            }
+            return;
+        }
+        room.fill(0.0);
+        let lines = to.chunks_exact_mut(c.from * c.stride * row).skip(c.padding[0]);
+        for (y, lines) in lines.enumerate().take(h) {
+            for (channel, lines) in lines.chunks_exact_mut(c.stride * row).enumerate() {
+                room[c.padding[1]..][..w].copy_from_slice(&x[(channel * h + y) * w..][..w]);
+                for (phase, line) in lines.chunks_exact_mut(*row).enumerate() {
+                    let mut values = [0.0; HALVES];
+                    for (part, line) in line.as_chunks_mut::<HALVES>().0.iter_mut().enumerate() {
+                        let from = &room[part * HALVES * c.stride..][..HALVES * c.stride];
+                        for (to, columns) in values.iter_mut().zip(from.chunks_exact(c.stride)) {
+                            *to = columns[phase];
+                        }
+                        round_row(simd, arithmetic, &values, line);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Values in 16 bits, one after the other.
+#[inline(always)]
+fn round_row<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, from: &[f32], to: &mut [u16]) {
+    let lanes = S::F32_LANES;
+    for (from, to) in from.chunks(2 * lanes).zip(to.chunks_mut(2 * lanes)) {
+        let (low, high) = from.split_at(lanes.min(from.len()));
+        let packed = [arithmetic.pack(simd, [low, high].map(|part| simd.partial_load_f32s(part)))];
+        let packed: &[u16] = pulp::bytemuck::cast_slice(&packed);
+        to.copy_from_slice(&packed[..to.len()]);
+    }
+}
+
+struct TurnGradients<'a> {
+    rows: &'a Rows,
+    /// Planes of some output channels.
+    dy: &'a [f32],
+    /// Places of sixteen of them.
+    room: &'a mut [f32],
+    to: &'a mut [f32],
+}
+
+impl Compute for TurnGradients<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        let Self { rows, dy, room, to } = self;
+        let [oh, ow] = rows.c.y;
+        let words = rows.positions() / 2;
+        for (half, dy) in dy.chunks(SIDE * oh * ow).enumerate() {
+            room.fill(0.0);
+            for (plane, room) in dy.chunks_exact(oh * ow).zip(room.chunks_exact_mut(words)) {
+                let room = halves_mut(room);
+                for (y, from) in plane.chunks_exact(ow).enumerate() {
+                    let at = if rows.lines == 1 { y * rows.period } else { y * rows.places };
+                    round_row(simd, arithmetic, from, &mut room[at..at + ow]);
+                }
+            }
+            let mut square: Square = [[0.0; SIDE]; SIDE];
+            for (part, to) in to.chunks_exact_mut(SIDE * BLOCK).enumerate() {
+                for (row, from) in square.iter_mut().zip(room.chunks_exact(words)) {
+                    load_sixteen(simd, &from[part * SIDE..], row);
+                }
+                transpose(simd, &mut square);
+                for (row, to) in square.iter().zip(to.chunks_exact_mut(BLOCK)) {
+                    store_sixteen(simd, row, &mut to[half * SIDE..]);
+                }
+            }
+        }
+        // Channels that are not there.
+        let there = dy.len().div_ceil(SIDE * oh * ow) * SIDE;
+        if there < BLOCK {
+            to.chunks_exact_mut(BLOCK).for_each(|row| row[there..].fill(0.0));
+        }
+    }
+}
+
+/// Sums of products over all images and places, some rows and output channels a task.
+struct WeightGrad {
+    rows: Rows,
+    /// Steps of the depth of the images that are taken at a time.
+    at: Vec<[usize; 2]>,
+    /// Those of the last time, which may be fewer.
+    last: usize,
+    images: Slot,
+    gradients: Slot,
+    dw: Slot,
+}
+
+impl WeightGrad {
+    fn new(rows: Rows, [images, gradients, dw]: [Slot; 3]) -> Self {
+        let c = rows.c;
+        let bytes = 2 * BLOCK * (rows.row.max(rows.positions()) + rows.positions());
+        let times = c.images.div_ceil((NEAR / bytes).max(1));
+        let together = c.images.div_ceil(times);
+        let of_image = |image: usize| {
+            let place = image * c.groups * rows.image;
+            let words = image * Turn::words(&rows);
+            rows.steps().map(move |[at, position]| [place + at, 2 * (words + position / 2 * BLOCK)])
+        };
+        let at: Vec<_> = (0..together).flat_map(of_image).collect();
+        let last = at.len() / together * (c.images - (c.images - 1) / together * together);
+        Self { at, last, images, gradients, dw, rows }
+    }
+    /// Images that are taken at a time.
+    fn together(&self) -> usize {
+        self.at.len() / self.rows.steps().count()
+    }
+    /// Tasks of a group: blocks of rows, and parts of the output channels.
+    fn parts(&self) -> [usize; 2] {
+        [self.rows.rows.div_ceil(BLOCK), self.rows.c.to.div_ceil(BLOCKS * BLOCK)]
+    }
+}
+
+impl Kernel for WeightGrad {
+    fn name(&self) -> &'static str {
+        "convolution weight gradient"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.rows.c.multiply_adds())
+    }
+    fn tasks(&self) -> usize {
+        self.rows.c.groups * self.parts().iter().product::<usize>()
+    }
+    fn scratch(&self) -> usize {
+        BLOCKS * self.rows.shifts.len() * BLOCK * BLOCK
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let [blocks, parts] = self.parts();
+        let (group, place) = (task / (blocks * parts), task % (blocks * parts));
+        let (block, part) = (place / parts, place % parts);
+        let channels = chunk(part, BLOCKS * BLOCK, self.rows.c.to);
+        let task = SumTask { kernel: self, memory, group, block, channels, sums: scratch };
+        arithmetic::run(Precision::Bf16, task);
+    }
+}
+
+struct SumTask<'a> {
+    kernel: &'a WeightGrad,
+    memory: &'a Memory,
+    group: usize,
+    block: usize,
+    channels: Range<usize>,
+    /// [blocks of channels, shifts, rows, channels].
+    sums: &'a mut [f32],
+}
+
+impl Compute for SumTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
+        let Self { kernel, memory, group, block, channels, sums } = self;
+        let tiles = arithmetic.tiles().expect("this kernel is chosen where there are tiles");
+        let rows = &kernel.rows;
+        let c = &rows.c;
+        let images = halves(memory.read(kernel.images));
+        let gradients = halves(memory.read(kernel.gradients));
+        let first = block * BLOCK;
+        let row_tiles = (rows.rows - first).min(BLOCK).div_ceil(SIDE);
+        let size = 2 * Turn::words(rows);
+        let together = kernel.together();
+        for image in (0..c.images).step_by(together) {
+            let whole = image + together <= c.images;
+            let steps = Steps::new(if whole { &kernel.at } else { &kernel.at[..kernel.last] });
+            let images = &images[(image * c.groups + group) * rows.image + first * rows.row..];
+            for (part, sums) in sums.chunks_exact_mut(rows.shifts.len() * BLOCK * BLOCK).enumerate() {
+                let from = channels.start + part * BLOCK;
+                if from >= channels.end {
+                    break;
+                }
+                let columns = (channels.end - from).min(BLOCK).div_ceil(SIDE);
+                let at = (group * c.to.div_ceil(BLOCK) + from / BLOCK) * c.images + image;
+                let right = Operand { halves: &gradients[at * size..], stride: 2 * BLOCK, second: HALVES };
+                for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
+                    let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
+                    let to = Target { values: sums, stride: BLOCK, accumulate: image > 0 };
+                    product(tiles, [row_tiles, columns], [left, right], steps, to);
+                }
+            }
+        }
+        if c.stride == 1 {
+            finish(simd, memory, kernel, group, first, channels, sums);
+            return;
+        }
+        for (channel, output) in channels.clone().enumerate() {
+            for shift in 0..rows.shifts.len() {
+                let sums = &sums[(channel / BLOCK * rows.shifts.len() + shift) * BLOCK * BLOCK..];
+                for row in 0..BLOCK.min(rows.rows - first) {
+                    if let Some((input, tap)) = rows.seen(shift, first + row) {
+                        let at = ((group * c.to + output) * c.from + input) * c.taps() + tap;
+                        memory.write(kernel.dw, at..at + 1)[0] = sums[row * BLOCK + channel % BLOCK];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums of all taps [blocks of channels, taps, rows, channels] to gradients [channels, rows, taps].
+#[inline(always)]
+fn finish<S: Simd>(
+    simd: S,
+    memory: &Memory,
+    kernel: &WeightGrad,
+    group: usize,
+    first: usize,
+    channels: Range<usize>,
+    sums: &[f32],
+) {
+    let c = &kernel.rows.c;
+    let taps = c.taps();
+    let rows = BLOCK.min(c.from - first);
+    let mut square: Square = [[0.0; SIDE]; SIDE];
+    for (part, sums) in sums.chunks_exact(taps * BLOCK * BLOCK).enumerate() {
+        for half in 0..BLOCK / SIDE {
+            let output = channels.start + part * BLOCK + half * SIDE;
+            for row in 0..rows {
+                for tap in (0..taps).step_by(SIDE) {
+                    let here = SIDE.min(taps - tap);
+                    for (i, square) in square.iter_mut().enumerate().take(here) {
+                        load_sixteen(simd, &sums[((tap + i) * BLOCK + row) * BLOCK + half * SIDE..], square);
+                    }
+                    transpose(simd, &mut square);
+                    for (lane, values) in square.iter().enumerate() {
+                        let output = output + lane;
+                        if output < channels.end {
+                            let at = ((group * c.to + output) * c.from + first + row) * taps + tap;
+                            store_sixteen(simd, values, memory.write(kernel.dw, at..at + here));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// x = [x, dy].
+pub(in super::super) fn weight_grad(plan: &mut Plan, e: &Extents, x: &[Slot], dw: Slot) {
+    let c = Correlation::new(e);
+    let rows = Rows::new(c);
+    let images = plan.temporary(c.images * c.groups * rows.image / 2);
+    let gradients = plan.temporary(c.groups * c.to.div_ceil(BLOCK) * c.images * Turn::words(&rows));
+    let turn = Turn { rows: rows.clone(), x: x[0], dy: x[1], images, gradients };
+    plan.push(turn, &[x[0], x[1], images, gradients]);
+    plan.push(WeightGrad::new(rows, [images, gradients, dw]), &[images, gradients, dw]);
+}
