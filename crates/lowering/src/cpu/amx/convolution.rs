@@ -13,8 +13,10 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
+        transpose::{Square, transpose},
+        vector::load_sixteen,
     },
-    BLOCK, Operand, SIDE, Steps,
+    BLOCK, HALVES, Operand, SIDE, Steps, copies,
     layout::{Correlation, Seen, Words},
     machine, product,
 };
@@ -38,10 +40,15 @@ pub(in super::super) fn serves_input_grad(e: &Extents, precision: Precision) -> 
 /// Weights as left operands [groups, blocks of output channels, steps, 2 tiles, rows, words], a multiple of the steps of the depth.
 struct Weights {
     c: Correlation,
-    /// For each word of each step its two weights, from those of an output channel on.
+    /// For each word of each step its two weights, from those of an output channel on; with a stride.
     seen: Vec<[Option<usize>; 2]>,
-    /// From one output channel to the next.
+    /// Words of a block of output channels.
+    block: usize,
+    /// From one output channel to the next, and from one input channel to the next.
     stride: usize,
+    from: usize,
+    /// Whether inputs and outputs change roles and kernels turn around, as gradients of inputs want.
+    turned: bool,
     w: Slot,
     y: Slot,
 }
@@ -50,25 +57,20 @@ struct Weights {
 const STEP: usize = BLOCK * SIDE;
 
 impl Weights {
-    /// `turned` as gradients of inputs want them: inputs and outputs change roles and kernels turn around.
     fn new(words: &Words, turned: bool, w: Slot, y: Slot) -> Self {
         let c = words.c;
-        let place = |seen: Seen| {
-            seen.map(|(channel, tap)| match turned {
-                true => channel * c.to * c.taps() + c.taps() - 1 - tap,
-                false => channel * c.taps() + tap,
-            })
-        };
+        let place = |seen: Seen| seen.map(|(channel, tap)| channel * c.taps() + tap);
         let all = (0..words.steps.len()).flat_map(|step| (0..SIDE).map(move |word| (step, word)));
-        let seen = all.map(|(step, word)| words.seen(step, word).map(place)).collect();
-        Self { c, seen, stride: if turned { c.taps() } else { c.from * c.taps() }, w, y }
+        let seen = match c.stride {
+            1 => Vec::new(),
+            _ => all.map(|(step, word)| words.seen(step, word).map(place)).collect(),
+        };
+        let [to, from] = [c.to, c.from].map(|channels| channels * c.taps());
+        let (stride, from) = if turned { (c.taps(), to) } else { (from, c.taps()) };
+        Self { c, seen, block: words.steps.len() * STEP, stride, from, turned, w, y }
     }
     fn blocks(&self) -> usize {
         self.c.to.div_ceil(BLOCK)
-    }
-    /// Words of a block of output channels.
-    fn block(&self) -> usize {
-        self.seen.len() * BLOCK
     }
 }
 
@@ -83,7 +85,7 @@ impl Kernel for Weights {
         let (group, block) = (task / self.blocks(), task % self.blocks());
         let size = self.c.to * self.c.from * self.c.taps();
         let w = &memory.read(self.w)[group * size..][..size];
-        let to = memory.write(self.y, task * self.block()..(task + 1) * self.block());
+        let to = memory.write(self.y, task * self.block..(task + 1) * self.block);
         arithmetic::run(Precision::Bf16, PackWeights { kernel: self, channels: chunk(block, BLOCK, self.c.to), w, to });
     }
 }
@@ -103,22 +105,59 @@ impl Compute for PackWeights<'_> {
         if channels.len() < BLOCK {
             to.fill(0.0);
         }
-        let mut values = [[0.0; SIDE]; 2];
         for (row, channel) in channels.enumerate() {
-            let w = &w[channel * kernel.stride..];
-            for (step, seen) in kernel.seen.as_chunks::<SIDE>().0.iter().enumerate() {
-                for (word, seen) in seen.iter().enumerate() {
-                    for part in 0..2 {
-                        values[part][word] = seen[part].map_or(0.0, |at| w[at]);
-                    }
-                }
-                let [low, high] = &values;
-                let to = &mut to[step * STEP + row * SIDE..][..SIDE];
-                let ((low, _), (high, _)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));
-                for ((to, &low), &high) in S::as_mut_simd_f32s(to).0.iter_mut().zip(low).zip(high) {
-                    *to = arithmetic.join(simd, [low, high]);
+            let (w, to) = (&w[channel * kernel.stride..], &mut to[row * SIDE..]);
+            if kernel.c.stride == 1 {
+                pack_channels(simd, arithmetic, kernel, w, to);
+            } else {
+                pack_taps(simd, arithmetic, kernel, w, to);
+            }
+        }
+    }
+}
+
+/// The weights of an output channel, words being two input channels. Tiles exist where registers have sixteen lanes.
+#[inline(always)]
+fn pack_channels<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, kernel: &Weights, w: &[f32], to: &mut [f32]) {
+    let c = &kernel.c;
+    let taps = c.taps();
+    for (block, to) in to.chunks_mut(taps * STEP).enumerate() {
+        for tap in (0..taps).step_by(SIDE) {
+            let here = SIDE.min(taps - tap);
+            // Rows are channels, columns taps.
+            let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
+            for (i, row) in squares.as_flattened_mut().iter_mut().enumerate() {
+                let channel = block * HALVES + i;
+                if channel < c.from {
+                    let from = &w[channel * kernel.from..][..taps];
+                    // What follows is read too, and not used.
+                    load_sixteen(simd, &from[if kernel.turned { taps - tap - here } else { tap }..], row);
                 }
             }
+            squares.iter_mut().for_each(|square| transpose(simd, square));
+            for i in 0..here {
+                let from = if kernel.turned { here - 1 - i } else { i };
+                let registers = [0, 1].map(|half| S::as_simd_f32s(&squares[half][from]).0[0]);
+                S::as_mut_simd_f32s(&mut to[(tap + i) * STEP..][..SIDE]).0[0] = arithmetic.pack(simd, registers);
+            }
+        }
+    }
+}
+
+/// The weights of an output channel, words being two columns of the window.
+#[inline(always)]
+fn pack_taps<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, kernel: &Weights, w: &[f32], to: &mut [f32]) {
+    let mut values = [[0.0; SIDE]; 2];
+    for (seen, to) in kernel.seen.as_chunks::<SIDE>().0.iter().zip(to.chunks_mut(STEP)) {
+        for (word, seen) in seen.iter().enumerate() {
+            for part in 0..2 {
+                values[part][word] = seen[part].map_or(0.0, |at| w[at]);
+            }
+        }
+        let [low, high] = &values;
+        let ((low, _), (high, _)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));
+        for ((to, &low), &high) in S::as_mut_simd_f32s(&mut to[..SIDE]).0.iter_mut().zip(low).zip(high) {
+            *to = arithmetic.join(simd, [low, high]);
         }
     }
 }
@@ -141,11 +180,12 @@ impl Apply {
     fn images(&self) -> usize {
         (self.words.c.images / 8).clamp(1, 4)
     }
-    /// Images in 16 bits, sums of a block of output channels along a line of outputs, and a line of the image with its padding.
+    /// Images in 16 bits, sums of a block of output channels along a line of outputs, and a line of the image with its padding or two planes as
+    /// words.
     fn room(&self) -> [usize; 3] {
         let Words { c, image, places, row, .. } = &self.words;
         let width = (c.x[1] + 2 * c.padding[1]).max(c.stride * row);
-        [self.images() * image, BLOCK * places + SIDE, width.next_multiple_of(SIDE)]
+        [self.images() * image, BLOCK * places + SIDE, width.max(c.x[0] * c.x[1]).next_multiple_of(SIDE)]
     }
 }
 
@@ -204,7 +244,7 @@ impl Compute for ApplyTask<'_> {
             for (x, image) in x.chunks_exact(c.groups * c.input()).zip(all.chunks_exact_mut(words.image)) {
                 let x = &x[group * c.input()..][..c.input()];
                 if c.stride == 1 {
-                    fill_planes(simd, arithmetic, words, x, image);
+                    fill_planes(simd, arithmetic, words, x, image, line);
                 } else {
                     fill_lines(simd, arithmetic, words, x, image, line);
                 }
@@ -225,15 +265,10 @@ impl Compute for ApplyTask<'_> {
                         // Sums of outputs, without those between the lines of a plane.
                         for (channel, sums) in channels.clone().zip(sums.chunks_exact(words.places)) {
                             let channel = group * c.to + channel;
-                            let bias = simd.splat_f32s(bias.map_or(0.0, |bias| bias[channel]));
+                            let bias = bias.map_or(0.0, |bias| bias[channel]);
                             let y = &mut y[channel * pixels + line * c.y[1]..][..pixels / words.lines];
                             for (y, sums) in y.chunks_exact_mut(c.y[1]).zip(sums.chunks(words.period)) {
-                                let (to, rest) = S::as_mut_simd_f32s(y);
-                                let (from, tail) = S::as_simd_f32s(&sums[..c.y[1]]);
-                                for (to, &sum) in to.iter_mut().zip(from) {
-                                    *to = simd.add_f32s(sum, bias);
-                                }
-                                simd.partial_store_f32s(rest, simd.add_f32s(simd.partial_load_f32s(tail), bias));
+                                copies::add(&sums[..c.y[1]], bias, y);
                             }
                         }
                     }
@@ -245,23 +280,24 @@ impl Compute for ApplyTask<'_> {
 
 /// Planes of words: two channels each.
 #[inline(always)]
-fn fill_planes<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, words: &Words, x: &[f32], to: &mut [f32]) {
+fn fill_planes<S: Simd, A: Arithmetic<S>>(
+    simd: S,
+    arithmetic: A,
+    words: &Words,
+    x: &[f32],
+    to: &mut [f32],
+    room: &mut [f32],
+) {
     let c = &words.c;
     let [h, w] = c.x;
     to.fill(0.0);
+    let room = &mut room[..h * w];
     for (pair, to) in x.chunks(2 * h * w).zip(to.chunks_exact_mut(words.row)) {
         let (low, high) = pair.split_at(h * w);
+        copies::join(simd, arithmetic, low, high, room);
         let lines = to[c.padding[0] * c.period()..].chunks_mut(c.period());
-        for (y, line) in lines.enumerate().take(h) {
-            let low = &low[y * w..][..w];
-            let high = high.get(y * w..(y + 1) * w).unwrap_or(&[]);
-            let ((lows, low), (highs, high)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));
-            let (to, rest) = S::as_mut_simd_f32s(&mut line[c.padding[1]..][..w]);
-            for (i, (to, &low)) in to.iter_mut().zip(lows).enumerate() {
-                *to = arithmetic.join(simd, [low, highs.get(i).copied().unwrap_or(simd.splat_f32s(0.0))]);
-            }
-            let [low, high] = [low, high].map(|part| simd.partial_load_f32s(part));
-            simd.partial_store_f32s(rest, arithmetic.join(simd, [low, high]));
+        for (from, line) in room.chunks_exact(w).zip(lines) {
+            copies::copy(from, &mut line[c.padding[1]..][..w]);
         }
     }
 }
@@ -289,9 +325,8 @@ fn fill_lines<S: Simd, A: Arithmetic<S>>(
                 let mut values = [[0.0; SIDE]; 2];
                 for (part, line) in line.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
                     let from = &room[part * SIDE * c.stride..][..SIDE * c.stride];
-                    for (i, columns) in from.chunks_exact(c.stride).enumerate() {
-                        values[0][i] = columns[2 * pair];
-                        values[1][i] = columns.get(2 * pair + 1).copied().unwrap_or(0.0);
+                    for (part, values) in values.iter_mut().enumerate() {
+                        copies::strided(from, c.stride, 2 * pair + part, values);
                     }
                     let [low, high] = &values;
                     let ((low, _), (high, _)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));

@@ -8,6 +8,7 @@
 //! On the portable level the same kernels run with [`emulated`] tiles, which give the same bits.
 
 mod convolution;
+mod copies;
 mod layout;
 mod native;
 mod weight_grad;

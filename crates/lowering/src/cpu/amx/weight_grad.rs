@@ -18,7 +18,7 @@ use super::{
         transpose::{Square, transpose},
         vector::{load_sixteen, store_sixteen},
     },
-    BLOCK, HALVES, Operand, SIDE, Steps, halves, halves_mut,
+    BLOCK, HALVES, Operand, SIDE, Steps, copies, halves, halves_mut,
     layout::{Correlation, Rows},
     product,
 };
@@ -47,11 +47,12 @@ impl Turn {
     fn words(rows: &Rows) -> usize {
         rows.positions() / 2 * BLOCK
     }
-    /// A line of the image, and sixteen channels of output gradients with their places as words.
+    /// A line of the image with its padding or a plane of either in 16 bits, and sixteen channels of output gradients with their places as words.
     fn room(&self) -> [usize; 2] {
         let Rows { c, row, .. } = &self.rows;
-        let width = (c.x[1] + 2 * c.padding[1]).max(c.stride * row);
-        [width.next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
+        let line = (c.x[1] + 2 * c.padding[1]).max(c.stride * row);
+        let plane = (c.x[0] * c.x[1]).max(c.y[0] * c.y[1]).div_ceil(2);
+        [line.max(plane).next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
     }
 }
 
@@ -74,7 +75,7 @@ impl Kernel for Turn {
             let x = &memory.read(self.x)[position * c.input()..][..c.input()];
             let size = image / 2;
             let to = memory.write(self.images, position * size..(position + 1) * size);
-            return arithmetic::run(Precision::Bf16, FillRows { rows: &self.rows, x, line, to });
+            return arithmetic::run(Precision::Bf16, FillRows { rows: &self.rows, x, room: line, to });
         }
         let (image, group) = (position / c.groups, position % c.groups);
         let block = part - 1;
@@ -84,14 +85,17 @@ impl Kernel for Turn {
         let size = Self::words(&self.rows);
         let from = ((group * self.blocks() + block) * c.images + image) * size;
         let to = memory.write(self.gradients, from..from + size);
-        arithmetic::run(Precision::Bf16, TurnGradients { rows: &self.rows, dy, room: &mut room[..words], to });
+        arithmetic::run(
+            Precision::Bf16,
+            TurnGradients { rows: &self.rows, dy, plane: line, places: &mut room[..words], to },
+        );
     }
 }
 
 struct FillRows<'a> {
     rows: &'a Rows,
     x: &'a [f32],
-    line: &'a mut [f32],
+    room: &'a mut [f32],
     to: &'a mut [f32],
 }
 
@@ -99,15 +103,17 @@ impl Compute for FillRows<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        let Self { rows: Rows { c, row, .. }, x, line: room, to } = self;
+        let Self { rows: Rows { c, row, .. }, x, room, to } = self;
         let [h, w] = c.x;
         to.fill(0.0);
         let to = halves_mut(to);
         if c.stride == 1 {
+            let room = &mut halves_mut(room)[..h * w];
             for (plane, to) in x.chunks_exact(h * w).zip(to.chunks_exact_mut(*row)) {
+                copies::round(simd, arithmetic, plane, room);
                 let lines = to[c.padding[0] * c.period()..].chunks_mut(c.period());
-                for (from, line) in plane.chunks_exact(w).zip(lines) {
-                    round_row(simd, arithmetic, from, &mut line[c.padding[1]..][..w]);
+                for (from, line) in room.chunks_exact(w).zip(lines) {
+                    copies::copy(from, &mut line[c.padding[1]..][..w]);
                 }
             }
             return;
@@ -121,10 +127,8 @@ impl Compute for FillRows<'_> {
                     let mut values = [0.0; HALVES];
                     for (part, line) in line.as_chunks_mut::<HALVES>().0.iter_mut().enumerate() {
                         let from = &room[part * HALVES * c.stride..][..HALVES * c.stride];
-                        for (to, columns) in values.iter_mut().zip(from.chunks_exact(c.stride)) {
-                            *to = columns[phase];
-                        }
-                        round_row(simd, arithmetic, &values, line);
+                        copies::strided(from, c.stride, phase, &mut values);
+                        copies::round(simd, arithmetic, &values, line);
                     }
                 }
             }
@@ -132,24 +136,13 @@ impl Compute for FillRows<'_> {
     }
 }
 
-/// Values in 16 bits, one after the other.
-#[inline(always)]
-fn round_row<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, from: &[f32], to: &mut [u16]) {
-    let lanes = S::F32_LANES;
-    for (from, to) in from.chunks(2 * lanes).zip(to.chunks_mut(2 * lanes)) {
-        let (low, high) = from.split_at(lanes.min(from.len()));
-        let packed = [arithmetic.pack(simd, [low, high].map(|part| simd.partial_load_f32s(part)))];
-        let packed: &[u16] = pulp::bytemuck::cast_slice(&packed);
-        to.copy_from_slice(&packed[..to.len()]);
-    }
-}
-
 struct TurnGradients<'a> {
     rows: &'a Rows,
     /// Planes of some output channels.
     dy: &'a [f32],
-    /// Places of sixteen of them.
-    room: &'a mut [f32],
+    /// One of them, and the places of sixteen, in 16 bits.
+    plane: &'a mut [f32],
+    places: &'a mut [f32],
     to: &'a mut [f32],
 }
 
@@ -157,21 +150,23 @@ impl Compute for TurnGradients<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        let Self { rows, dy, room, to } = self;
+        let Self { rows, dy, plane: room, places, to } = self;
         let [oh, ow] = rows.c.y;
+        let rounded = &mut halves_mut(room)[..oh * ow];
         let words = rows.positions() / 2;
         for (half, dy) in dy.chunks(SIDE * oh * ow).enumerate() {
-            room.fill(0.0);
-            for (plane, room) in dy.chunks_exact(oh * ow).zip(room.chunks_exact_mut(words)) {
-                let room = halves_mut(room);
-                for (y, from) in plane.chunks_exact(ow).enumerate() {
+            places.fill(0.0);
+            for (plane, places) in dy.chunks_exact(oh * ow).zip(places.chunks_exact_mut(words)) {
+                copies::round(simd, arithmetic, plane, rounded);
+                let places = halves_mut(places);
+                for (y, from) in rounded.chunks_exact(ow).enumerate() {
                     let at = if rows.lines == 1 { y * rows.period } else { y * rows.places };
-                    round_row(simd, arithmetic, from, &mut room[at..at + ow]);
+                    copies::copy(from, &mut places[at..at + ow]);
                 }
             }
             let mut square: Square = [[0.0; SIDE]; SIDE];
             for (part, to) in to.chunks_exact_mut(SIDE * BLOCK).enumerate() {
-                for (row, from) in square.iter_mut().zip(room.chunks_exact(words)) {
+                for (row, from) in square.iter_mut().zip(places.chunks_exact(words)) {
                     load_sixteen(simd, &from[part * SIDE..], row);
                 }
                 transpose(simd, &mut square);
