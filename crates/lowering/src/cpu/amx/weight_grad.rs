@@ -26,8 +26,8 @@ use crate::Precision;
 
 /// Blocks of output channels of a task.
 const BLOCKS: usize = 2;
-/// Bytes of both operands' blocks that products of some images with all taps read over and over: they stay in the second-level cache.
-const NEAR: usize = 512 * 1024;
+/// Most steps of the depth that all taps take before the next ones: both operands stay in the first-level cache meanwhile.
+const NEAR: usize = 8;
 
 /// Copies of images [images, groups, rows] and of output gradients [groups, blocks of channels, images, words of places, channels] in 16 bits.
 struct Turn {
@@ -186,10 +186,8 @@ impl Compute for TurnGradients<'_> {
 /// Sums of products over all images and places, some rows and output channels a task.
 struct WeightGrad {
     rows: Rows,
-    /// Steps of the depth of the images that are taken at a time.
+    /// Steps of the depth of an image.
     at: Vec<[usize; 2]>,
-    /// Those of the last time, which may be fewer.
-    last: usize,
     images: Slot,
     gradients: Slot,
     dw: Slot,
@@ -197,22 +195,12 @@ struct WeightGrad {
 
 impl WeightGrad {
     fn new(rows: Rows, [images, gradients, dw]: [Slot; 3]) -> Self {
-        let c = rows.c;
-        let bytes = 2 * BLOCK * (rows.row.max(rows.positions()) + rows.positions());
-        let times = c.images.div_ceil((NEAR / bytes).max(1));
-        let together = c.images.div_ceil(times);
-        let of_image = |image: usize| {
-            let place = image * c.groups * rows.image;
-            let words = image * Turn::words(&rows);
-            rows.steps().map(move |[at, position]| [place + at, 2 * (words + position / 2 * BLOCK)])
-        };
-        let at: Vec<_> = (0..together).flat_map(of_image).collect();
-        let last = at.len() / together * (c.images - (c.images - 1) / together * together);
-        Self { at, last, images, gradients, dw, rows }
+        let at = rows.steps().map(|[at, position]| [at, position * BLOCK]).collect();
+        Self { at, images, gradients, dw, rows }
     }
-    /// Images that are taken at a time.
-    fn together(&self) -> usize {
-        self.at.len() / self.rows.steps().count()
+    /// Steps that are taken at a time: equal parts of an image's.
+    fn near(&self) -> usize {
+        self.at.len().div_ceil(self.at.len().div_ceil(NEAR))
     }
     /// Tasks of a group: blocks of rows, and parts of the output channels.
     fn parts(&self) -> [usize; 2] {
@@ -266,10 +254,7 @@ impl Compute for SumTask<'_> {
         let first = block * BLOCK;
         let row_tiles = (rows.rows - first).min(BLOCK).div_ceil(SIDE);
         let size = 2 * Turn::words(rows);
-        let together = kernel.together();
-        for image in (0..c.images).step_by(together) {
-            let whole = image + together <= c.images;
-            let steps = Steps::new(if whole { &kernel.at } else { &kernel.at[..kernel.last] });
+        for image in 0..c.images {
             let images = &images[(image * c.groups + group) * rows.image + first * rows.row..];
             for (part, sums) in sums.chunks_exact_mut(rows.shifts.len() * BLOCK * BLOCK).enumerate() {
                 let from = channels.start + part * BLOCK;
@@ -279,10 +264,13 @@ impl Compute for SumTask<'_> {
                 let columns = (channels.end - from).min(BLOCK).div_ceil(SIDE);
                 let at = (group * c.to.div_ceil(BLOCK) + from / BLOCK) * c.images + image;
                 let right = Operand { halves: &gradients[at * size..], stride: 2 * BLOCK, second: HALVES };
-                for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
-                    let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
-                    let to = Target { values: sums, stride: BLOCK, accumulate: image > 0 };
-                    product(tiles, [row_tiles, columns], [left, right], steps, to);
+                for (time, at) in kernel.at.chunks(kernel.near()).enumerate() {
+                    let steps = Steps::new(at);
+                    for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
+                        let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
+                        let to = Target { values: sums, stride: BLOCK, accumulate: image > 0 || time > 0 };
+                        product(tiles, [row_tiles, columns], [left, right], steps, to);
+                    }
                 }
             }
         }
