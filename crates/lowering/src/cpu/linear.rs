@@ -13,6 +13,7 @@ use super::{
     movement::chunk,
     program::{Kernel, Work},
     update,
+    vector::prefetch_all,
 };
 use crate::Precision;
 
@@ -180,10 +181,18 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
             0 => Ahead::NOTHING,
             left => Ahead::rows(&following, left.min(block), t.inputs, calls * steps),
         };
+        // Products by tiles are over before a block could come in meanwhile.
+        let tiles = arithmetic.tiles().is_some();
+        if tiles {
+            ahead = Ahead::NOTHING;
+        }
         let left = if A::STEP == 1 {
             (&t.w[start..], t.inputs)
         } else {
             for (row, words) in t.w.chunks_exact(t.inputs).zip(t.words.chunks_exact_mut(steps)) {
+                if tiles {
+                    prefetch_all(&row[next..t.inputs.min(next + block)]);
+                }
                 join_row(simd, arithmetic, &row[start..start + depth], words);
             }
             (&*t.words, steps)
@@ -259,7 +268,7 @@ impl Kernel for InputGrad {
         for start in (0..self.outputs).step_by(self.depth()) {
             let depth = start..(start + self.depth()).min(self.outputs);
             let next = depth.end..(depth.end + self.depth()).min(self.outputs);
-            let ahead = match next.is_empty() {
+            let next = match next.is_empty() {
                 true => &[][..],
                 false => &w.values[next.start * self.inputs + inputs.start..next.end * self.inputs],
             };
@@ -273,7 +282,8 @@ impl Kernel for InputGrad {
                 panels: &mut *panels,
                 sums: &mut *sums,
                 accumulate: start > 0,
-                ahead: &[ahead],
+                next,
+                ahead: &[],
             };
             arithmetic::run(self.precision, columns);
         }
@@ -298,7 +308,8 @@ struct Columns<'a> {
     panels: &'a mut [f32],
     sums: &'a mut [f32],
     accumulate: bool,
-    /// Matrices from the places on that are wanted next: rows as long and as far apart as those of `right`.
+    /// What is wanted next of `right`, from the first value on, and of other matrices with rows as long and as far apart.
+    next: &'a [f32],
     ahead: &'a [&'a [f32]],
 }
 
@@ -316,7 +327,12 @@ fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd:
     let depth = t.depth.len();
     let steps = A::steps(depth);
     let row = |k: usize| &t.right.values[k * t.right.row_stride..][t.columns.clone()];
+    // Products by tiles are over before a block could come in meanwhile.
+    let next = if arithmetic.tiles().is_some() { t.next } else { &[] };
     for step in 0..steps {
+        for row in [step, step + steps].map(|row| next.get(row * t.right.row_stride..).unwrap_or(&[])) {
+            prefetch_all(&row[..t.columns.len().min(row.len())]);
+        }
         let low = row(t.depth.start + step);
         let high = if A::STEP == 2 && step + steps < depth { row(t.depth.start + step + steps) } else { &[] };
         for (p, values) in low.chunks(width).enumerate() {
@@ -351,7 +367,13 @@ fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd:
     };
     let panels = t.columns.len().div_ceil(width);
     let calls = panels * t.rows.div_ceil(M);
-    let mut ahead = Ahead::rows(t.ahead, t.columns.len(), t.right.row_stride, calls * steps);
+    let right = [t.next];
+    let wanted = match (t.next.is_empty(), arithmetic.tiles()) {
+        (true, _) => t.ahead,
+        (false, None) => &right,
+        (false, Some(_)) => &[],
+    };
+    let mut ahead = Ahead::rows(wanted, t.columns.len(), t.right.row_stride, calls * steps);
     for (p, panel) in t.panels.chunks(steps * width).enumerate().take(panels) {
         let to = Target { values: &mut t.sums[p * width..], stride: INPUTS, accumulate: t.accumulate };
         row_tiles_ahead::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, &mut ahead, to);
@@ -445,6 +467,7 @@ impl Kernel for WeightGrad {
                     panels: &mut *panels,
                     sums: &mut *sums,
                     accumulate: start > 0,
+                    next: &[],
                     ahead: if start == 0 { &states[..count] } else { &[] },
                 };
                 arithmetic::run(self.precision, columns);
