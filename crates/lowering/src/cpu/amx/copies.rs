@@ -21,25 +21,6 @@ pub(super) fn round<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, from: &[f
     }
 }
 
-/// Words of two channels' planes, of which the second may be missing.
-#[inline(always)]
-pub(super) fn join<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, low: &[f32], high: &[f32], to: &mut [f32]) {
-    let zero = simd.splat_f32s(0.0);
-    let ((lows, low), (highs, high)) = (S::as_simd_f32s(low), S::as_simd_f32s(high));
-    let (to, rest) = S::as_mut_simd_f32s(to);
-    if highs.is_empty() {
-        for (to, &low) in to.iter_mut().zip(lows) {
-            *to = arithmetic.join(simd, [low, zero]);
-        }
-    } else {
-        for ((to, &low), &high) in to.iter_mut().zip(lows).zip(highs) {
-            *to = arithmetic.join(simd, [low, high]);
-        }
-    }
-    let words = arithmetic.join(simd, [low, high].map(|part| simd.partial_load_f32s(part)));
-    simd.partial_store_f32s(rest, words);
-}
-
 /// A copy of a row of any length by a few of fixed lengths, of which the last overlaps. (One of a variable length would be a call.)
 #[inline(always)]
 pub(super) fn copy<T: Copy>(from: &[T], to: &mut [T]) {

@@ -1,9 +1,9 @@
-//! How images lie in 16 bits so that rows of tiles can be read where they are.
+//! How images with a stride lie in 16 bits so that rows of tiles can be read where they are, and images whose weight gradients are wanted.
 //!
-//! With stride 1 an image's channels are *planes*: a line of pixels follows the last one at a distance that leaves its padding once
-//! between them, so that what a tap of the window sees at all outputs lies one after the other (with some places between the lines whose sums are
-//! not used). With a larger stride there are *lines*: of each line of the image and each channel the columns modulo the stride, so that what a tap
-//! sees along one line of outputs lies one after the other, and what those above and below it see is a row of the tile away.
+//! With a stride there are *lines*: of each line of the image and each channel the columns modulo the stride, so that what a tap sees along
+//! one line of outputs lies one after the other, and what those above and below it see is a row of the tile away. With stride 1 there are
+//! *planes*: a line of pixels follows the last one at a distance that leaves its padding once between them, so that what a tap sees at all outputs
+//! lies one after the other (with some places between the lines whose sums are not used).
 
 use super::{
     super::convolution::Extents,
@@ -12,7 +12,7 @@ use super::{
 
 /// Distance of rows that are read together: whole cache lines, and an odd number of them, so that they fall into different sets of
 /// the cache.
-fn spread(length: usize, line: usize) -> usize {
+pub(super) fn spread(length: usize, line: usize) -> usize {
     let lines = length.div_ceil(line);
     line * if lines.is_multiple_of(2) { lines + 1 } else { lines }
 }
@@ -72,12 +72,16 @@ impl Correlation {
         self.x[1] + self.padding[1]
     }
     /// Places of a plane's outputs, with those between its lines.
-    fn places(&self) -> usize {
+    pub(super) fn places(&self) -> usize {
         (self.y[0] - 1) * self.period() + self.y[1]
     }
     /// How far the last tap is from the first.
-    fn reach(&self) -> usize {
+    pub(super) fn reach(&self) -> usize {
         (self.kernel[0] - 1) * self.period() + self.kernel[1] - 1
+    }
+    /// Columns of a line of x with its padding, or of as many windows as a row of so many values sees.
+    pub(super) fn padded_line(&self, row: usize) -> usize {
+        (self.x[1] + 2 * self.padding[1]).max(self.stride * row)
     }
     /// Columns of the window of one phase.
     fn blocks(&self) -> usize {
@@ -88,9 +92,9 @@ impl Correlation {
 /// A value of the window: channel of the group, and tap.
 pub(super) type Seen = Option<(usize, usize)>;
 
-/// Images as right operands: rows are words of the depth, columns outputs.
+/// Images as right operands: rows are words of the depth, columns outputs along a line.
 #[derive(Clone, Debug)]
-pub(super) struct Words {
+pub(super) struct Lines {
     pub(super) c: Correlation,
     /// Words from one row to the next.
     pub(super) row: usize,
@@ -98,40 +102,24 @@ pub(super) struct Words {
     pub(super) image: usize,
     /// Where each step of the depth starts, in words.
     pub(super) steps: Vec<usize>,
-    /// Lines of outputs: their number, the words from one to the next, and their places, a multiple of a tile's columns.
-    pub(super) lines: usize,
+    /// Words from one line of outputs to the next, and their places, a multiple of a tile's columns.
     pub(super) line: usize,
     pub(super) places: usize,
-    /// From one row of outputs to the next within a line of outputs.
-    pub(super) period: usize,
 }
 
-impl Words {
+impl Lines {
     pub(super) fn new(c: Correlation) -> Self {
-        let [kh, kw] = c.kernel;
-        if c.stride == 1 {
-            let places = c.places().next_multiple_of(SIDE);
-            let row = spread(places + c.reach(), SIDE);
-            let blocks = c.from.div_ceil(HALVES);
-            let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
-            let steps = (0..blocks)
-                .flat_map(|block| taps.clone().map(move |(ky, kx)| block * SIDE * row + ky * c.period() + kx))
-                .collect();
-            return Self { c, row, image: blocks * SIDE * row, steps, lines: 1, line: 0, places, period: c.period() };
-        }
         let places = c.y[1].next_multiple_of(SIDE);
         let row = spread(places + c.blocks() - 1, SIDE);
         let per_line = c.from * c.stride.div_ceil(2);
-        let depth = (kh * per_line).next_multiple_of(SIDE);
+        let depth = (c.kernel[0] * per_line).next_multiple_of(SIDE);
         let line = c.stride * per_line * row;
-        let steps =
-            (0..c.blocks()).flat_map(|block| (0..depth / SIDE).map(move |rows| rows * SIDE * row + block)).collect();
-        let image = (c.y[0] - 1) * line + depth * row;
-        Self { c, row, image, steps, lines: c.y[0], line, places, period: row }
+        let rows = |block| (0..depth / SIDE).map(move |rows| rows * SIDE * row + block);
+        let steps = (0..c.blocks()).flat_map(rows).collect();
+        Self { c, row, image: (c.y[0] - 1) * line + depth * row, steps, line, places }
     }
 
-    /// The two values that a word of a step of lines multiplies. (Of planes it is two channels, and steps are taps of 32 channels after those of
-    /// the last ones.)
+    /// The two values that a word of a step multiplies.
     pub(super) fn seen(&self, step: usize, word: usize) -> [Seen; 2] {
         let c = &self.c;
         let [kh, kw] = c.kernel;
@@ -220,7 +208,7 @@ mod tests {
     #[test]
     fn lines_see_every_value_of_the_window_once() {
         for c in [correlation(3, [227, 227], [11, 11], 0, 4), correlation(5, [30, 20], [5, 4], 2, 3)] {
-            let (words, rows) = (Words::new(c), Rows::new(c));
+            let (words, rows) = (Lines::new(c), Rows::new(c));
             let mut counts = [vec![0; c.from * c.taps()], vec![0; c.from * c.taps()]];
             for step in 0..words.steps.len() {
                 for (channel, tap) in (0..SIDE).flat_map(|word| words.seen(step, word)).flatten() {

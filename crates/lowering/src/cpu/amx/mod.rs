@@ -7,22 +7,28 @@
 //!
 //! On the portable level the same kernels run with [`emulated`] tiles, which give the same bits.
 
-mod convolution;
 mod copies;
 mod layout;
+mod lines;
 mod native;
+mod pixels;
 mod weight_grad;
 
 use std::marker::PhantomData;
 
-pub(super) use convolution::{forward, input_grad, serves, serves_input_grad};
 pub(super) use native::available;
+pub(super) use pixels::input_grad;
 pub(super) use weight_grad::weight_grad;
 
 use super::{
+    Plan,
+    convolution::Extents,
+    fusion::Epilogue,
     matrix::{Ahead, Target},
+    memory::Slot,
     vector::{self, Level},
 };
+use crate::Precision;
 
 /// Rows of a tile, and words of its rows.
 pub(crate) const SIDE: usize = 16;
@@ -46,6 +52,29 @@ pub(crate) fn machine() -> Option<Machine> {
         Level::Amx => Some(Machine::Native),
         Level::Portable => Some(Machine::Emulated),
         Level::Neon | Level::Avx2 | Level::Avx512 => None,
+    }
+}
+
+/// Whether tiles serve a convolution: channels that fill them at least half.
+pub(super) fn serves(e: &Extents, precision: Precision) -> bool {
+    let (from, to) = (e.c / e.groups, e.o / e.groups);
+    precision == Precision::Bf16
+        && machine().is_some()
+        && e.padding < e.kh.min(e.kw)
+        && to >= SIDE
+        && if e.stride == 1 { from >= SIDE } else { from * e.stride.div_ceil(2) * e.kh >= SIDE }
+}
+
+/// Whether they serve its input gradient too.
+pub(super) fn serves_input_grad(e: &Extents, precision: Precision) -> bool {
+    serves(e, precision) && e.stride == 1
+}
+
+/// x = [x, w, b].
+pub(super) fn forward(plan: &mut Plan, e: &Extents, x: &[Slot], y: Slot, epilogue: Epilogue) {
+    match e.stride {
+        1 => pixels::forward(plan, e, x, y, epilogue),
+        _ => lines::forward(plan, e, x, y, epilogue),
     }
 }
 

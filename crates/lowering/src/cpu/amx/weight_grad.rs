@@ -50,9 +50,8 @@ impl Turn {
     /// A line of the image with its padding or a plane of either in 16 bits, and sixteen channels of output gradients with their places as words.
     fn room(&self) -> [usize; 2] {
         let Rows { c, row, .. } = &self.rows;
-        let line = (c.x[1] + 2 * c.padding[1]).max(c.stride * row);
         let plane = (c.x[0] * c.x[1]).max(c.y[0] * c.y[1]).div_ceil(2);
-        [line.max(plane).next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
+        [c.padded_line(*row).max(plane).next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
     }
 }
 
