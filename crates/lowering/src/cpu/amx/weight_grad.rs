@@ -18,7 +18,7 @@ use super::{
         transpose::{Square, transpose},
         vector::{load_sixteen, store_sixteen},
     },
-    BLOCK, HALVES, Operand, SIDE, Steps, copies, halves, halves_mut,
+    BLOCK, HALVES, Operand, SIDE, Steps, Tiles, copies, halves, halves_mut,
     layout::{Correlation, Rows},
     product,
 };
@@ -47,12 +47,6 @@ impl Turn {
     fn words(rows: &Rows) -> usize {
         rows.positions() / 2 * BLOCK
     }
-    /// A line of the image with its padding or a plane of either in 16 bits, and sixteen channels of output gradients with their places as words.
-    fn room(&self) -> [usize; 2] {
-        let Rows { c, row, .. } = &self.rows;
-        let plane = (c.x[0] * c.x[1]).max(c.y[0] * c.y[1]).div_ceil(2);
-        [c.padded_line(*row).max(plane).next_multiple_of(SIDE), SIDE * (self.rows.positions() / 2)]
-    }
 }
 
 impl Kernel for Turn {
@@ -63,12 +57,12 @@ impl Kernel for Turn {
         self.rows.c.images * self.rows.c.groups * (1 + self.blocks())
     }
     fn scratch(&self) -> usize {
-        self.room().iter().sum()
+        room(&self.rows).iter().sum()
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let Rows { c, image, .. } = &self.rows;
         let (position, part) = (task / (1 + self.blocks()), task % (1 + self.blocks()));
-        let [line, words] = self.room();
+        let [line, words] = room(&self.rows);
         let (line, room) = scratch.split_at_mut(line);
         if part == 0 {
             let x = &memory.read(self.x)[position * c.input()..][..c.input()];
@@ -89,6 +83,14 @@ impl Kernel for Turn {
             TurnGradients { rows: &self.rows, dy, plane: line, places: &mut room[..words], to },
         );
     }
+}
+
+/// Room for a line of the image with its padding or a plane of either in 16 bits, and for sixteen channels of output gradients with their places as
+/// words.
+fn room(rows: &Rows) -> [usize; 2] {
+    let Rows { c, row, .. } = rows;
+    let plane = (c.x[0] * c.x[1]).max(c.y[0] * c.y[1]).div_ceil(2);
+    [c.padded_line(*row).max(plane).next_multiple_of(SIDE), SIDE * (rows.positions() / 2)]
 }
 
 struct FillRows<'a> {
@@ -193,14 +195,6 @@ struct WeightGrad {
 }
 
 impl WeightGrad {
-    fn new(rows: Rows, [images, gradients, dw]: [Slot; 3]) -> Self {
-        let at = rows.steps().map(|[at, position]| [at, position * BLOCK]).collect();
-        Self { at, images, gradients, dw, rows }
-    }
-    /// Steps that are taken at a time: equal parts of an image's.
-    fn near(&self) -> usize {
-        self.at.len().div_ceil(self.at.len().div_ceil(NEAR))
-    }
     /// Tasks of a group: blocks of rows, and parts of the output channels.
     fn parts(&self) -> [usize; 2] {
         [self.rows.rows.div_ceil(BLOCK), self.rows.c.to.div_ceil(BLOCKS * BLOCK)]
@@ -227,6 +221,29 @@ impl Kernel for WeightGrad {
         let channels = chunk(part, BLOCKS * BLOCK, self.rows.c.to);
         let task = SumTask { kernel: self, memory, group, block, channels, sums: scratch };
         arithmetic::run(Precision::Bf16, task);
+    }
+}
+
+/// Adds the products of an image's rows from a block's first one on and of a block of output channels to their sums [shifts, rows, channels].
+fn add_products(
+    tiles: &Tiles,
+    rows: &Rows,
+    at: &[[usize; 2]],
+    [row_tiles, columns]: [usize; 2],
+    [images, gradients]: [&[u16]; 2],
+    is_first: bool,
+    sums: &mut [f32],
+) {
+    let right = Operand { halves: gradients, stride: 2 * BLOCK, second: HALVES };
+    // Equal parts of the image's steps.
+    let near = at.len().div_ceil(at.len().div_ceil(NEAR));
+    for (time, at) in at.chunks(near).enumerate() {
+        let steps = Steps::new(at);
+        for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
+            let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
+            let to = Target { values: sums, stride: BLOCK, accumulate: !is_first || time > 0 };
+            product(tiles, [row_tiles, columns], [left, right], steps, to);
+        }
     }
 }
 
@@ -262,32 +279,11 @@ impl Compute for SumTask<'_> {
                 }
                 let columns = (channels.end - from).min(BLOCK).div_ceil(SIDE);
                 let at = (group * c.to.div_ceil(BLOCK) + from / BLOCK) * c.images + image;
-                let right = Operand { halves: &gradients[at * size..], stride: 2 * BLOCK, second: HALVES };
-                for (time, at) in kernel.at.chunks(kernel.near()).enumerate() {
-                    let steps = Steps::new(at);
-                    for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
-                        let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
-                        let to = Target { values: sums, stride: BLOCK, accumulate: image > 0 || time > 0 };
-                        product(tiles, [row_tiles, columns], [left, right], steps, to);
-                    }
-                }
+                let operands = [images, &gradients[at * size..]];
+                add_products(tiles, rows, &kernel.at, [row_tiles, columns], operands, image == 0, sums);
             }
         }
-        if c.stride == 1 {
-            finish(simd, memory, kernel, group, first, channels, sums);
-            return;
-        }
-        for (channel, output) in channels.clone().enumerate() {
-            for shift in 0..rows.shifts.len() {
-                let sums = &sums[(channel / BLOCK * rows.shifts.len() + shift) * BLOCK * BLOCK..];
-                for row in 0..BLOCK.min(rows.rows - first) {
-                    if let Some((input, tap)) = rows.seen(shift, first + row) {
-                        let at = ((group * c.to + output) * c.from + input) * c.taps() + tap;
-                        memory.write(kernel.dw, at..at + 1)[0] = sums[row * BLOCK + channel % BLOCK];
-                    }
-                }
-            }
-        }
+        finish(simd, memory, kernel, group, first, channels, sums);
     }
 }
 
@@ -329,13 +325,160 @@ fn finish<S: Simd>(
     }
 }
 
+/// Sums of products with a stride over some images a task: all rows and output channels of an image at a time, which stay in the second-level cache.
+struct LinesGrad {
+    rows: Rows,
+    at: Vec<[usize; 2]>,
+    x: Slot,
+    dy: Slot,
+    /// [parts, groups, blocks of channels, blocks of rows, shifts, rows, channels].
+    sums: Slot,
+}
+
+impl LinesGrad {
+    /// Images of a task. A function of the shapes alone.
+    fn images(&self) -> usize {
+        (self.rows.c.images / 8).clamp(1, 4)
+    }
+    fn blocks(rows: &Rows) -> [usize; 2] {
+        [rows.c.to, rows.rows].map(|count| count.div_ceil(BLOCK))
+    }
+    /// Sums of a part of the batch.
+    fn size(rows: &Rows) -> usize {
+        rows.c.groups * Self::blocks(rows).iter().product::<usize>() * rows.shifts.len() * BLOCK * BLOCK
+    }
+    /// Rows of an image, output gradients of a block of channels, and room for both to be made.
+    fn room(&self) -> [usize; 4] {
+        let [line, places] = room(&self.rows);
+        [self.rows.image / 2, Turn::words(&self.rows), line, places]
+    }
+}
+
+impl Kernel for LinesGrad {
+    fn name(&self) -> &'static str {
+        "convolution weight gradient"
+    }
+    fn work(&self) -> Work {
+        Work::plain(self.rows.c.multiply_adds())
+    }
+    fn tasks(&self) -> usize {
+        self.rows.c.images.div_ceil(self.images())
+    }
+    fn scratch(&self) -> usize {
+        self.room().iter().sum()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let rows = &self.rows;
+        let c = &rows.c;
+        let size = Self::size(rows);
+        let sums = memory.write(self.sums, task * size..(task + 1) * size);
+        let [image, gradients, line, places] = self.room();
+        let (image, room) = scratch.split_at_mut(image);
+        let (gradients, room) = room.split_at_mut(gradients);
+        let (line, room) = room.split_at_mut(line);
+        let places = &mut room[..places];
+        let [blocks, row_blocks] = Self::blocks(rows);
+        let pixels = c.y[0] * c.y[1];
+        let tasks = chunk(task, self.images(), c.images);
+        for position in tasks.start * c.groups..tasks.end * c.groups {
+            let is_first = position < (tasks.start + 1) * c.groups;
+            let x = &memory.read(self.x)[position * c.input()..][..c.input()];
+            let dy = &memory.read(self.dy)[position * c.output()..][..c.output()];
+            let sums = &mut sums[position % c.groups * (size / c.groups)..][..size / c.groups];
+            arithmetic::run(Precision::Bf16, FillRows { rows, x, room: &mut *line, to: &mut *image });
+            for (block, sums) in sums.chunks_exact_mut(size / c.groups / blocks).enumerate() {
+                let channels = chunk(block, BLOCK, c.to);
+                let dy = &dy[channels.start * pixels..channels.end * pixels];
+                let turn = TurnGradients { rows, dy, plane: &mut *line, places: &mut *places, to: &mut *gradients };
+                arithmetic::run(Precision::Bf16, turn);
+                let operands = [halves(image), halves(gradients)];
+                let columns = channels.len().div_ceil(SIDE);
+                let sums = LinesTask { rows, at: &self.at, columns, operands, is_first, row_blocks, sums };
+                arithmetic::run(Precision::Bf16, sums);
+            }
+        }
+    }
+}
+
+struct LinesTask<'a> {
+    rows: &'a Rows,
+    at: &'a [[usize; 2]],
+    columns: usize,
+    operands: [&'a [u16]; 2],
+    is_first: bool,
+    row_blocks: usize,
+    sums: &'a mut [f32],
+}
+
+impl Compute for LinesTask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn compute<S: Simd, A: Arithmetic<S>>(self, _: S, arithmetic: A) {
+        let Self { rows, at, columns, operands, is_first, row_blocks, sums } = self;
+        let tiles = arithmetic.tiles().expect("this kernel is chosen where there are tiles");
+        for (block, sums) in sums.chunks_exact_mut(sums.len() / row_blocks).enumerate() {
+            let row_tiles = (rows.rows - block * BLOCK).min(BLOCK).div_ceil(SIDE);
+            let operands = [&operands[0][block * BLOCK * rows.row..], operands[1]];
+            add_products(tiles, rows, at, [row_tiles, columns], operands, is_first, sums);
+        }
+    }
+}
+
+/// Sums of all parts of the batch, in their order, to gradients; a block of output channels a task.
+struct LinesSum {
+    rows: Rows,
+    parts: usize,
+    sums: Slot,
+    dw: Slot,
+}
+
+impl Kernel for LinesSum {
+    fn name(&self) -> &'static str {
+        "weight gradient sum"
+    }
+    fn tasks(&self) -> usize {
+        self.rows.c.groups * LinesGrad::blocks(&self.rows)[0]
+    }
+    fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
+        let rows = &self.rows;
+        let c = &rows.c;
+        let size = LinesGrad::size(rows);
+        let each = size / self.tasks();
+        let sums = &memory.read(self.sums)[task * each..];
+        let blocks = LinesGrad::blocks(rows)[0];
+        let channels = chunk(task % blocks, BLOCK, c.to);
+        let first = (task / blocks * c.to + channels.start) * c.from * c.taps();
+        let dw = memory.write(self.dw, first..first + channels.len() * c.from * c.taps());
+        for (channel, dw) in dw.chunks_exact_mut(c.from * c.taps()).enumerate() {
+            for row in 0..rows.rows {
+                for shift in 0..rows.shifts.len() {
+                    if let Some((input, tap)) = rows.seen(shift, row) {
+                        let at = ((row / BLOCK * rows.shifts.len() + shift) * BLOCK + row % BLOCK) * BLOCK + channel;
+                        dw[input * c.taps() + tap] = (0..self.parts).map(|part| sums[part * size + at]).sum();
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// x = [x, dy].
 pub(in super::super) fn weight_grad(plan: &mut Plan, e: &Extents, x: &[Slot], dw: Slot) {
     let c = Correlation::new(e);
     let rows = Rows::new(c);
+    let at = rows.steps().map(|[at, position]| [at, position * BLOCK]).collect();
+    let (x, dy) = (x[0], x[1]);
+    if c.stride > 1 {
+        let mut kernel = LinesGrad { rows: rows.clone(), at, x, dy, sums: x };
+        let parts = kernel.tasks();
+        kernel.sums = plan.temporary(parts * LinesGrad::size(&rows));
+        let sums = kernel.sums;
+        plan.push(kernel, &[x, dy, sums]);
+        plan.push(LinesSum { rows, parts, sums, dw }, &[sums, dw]);
+        return;
+    }
     let images = plan.temporary(c.images * c.groups * rows.image / 2);
     let gradients = plan.temporary(c.groups * c.to.div_ceil(BLOCK) * c.images * Turn::words(&rows));
-    let turn = Turn { rows: rows.clone(), x: x[0], dy: x[1], images, gradients };
-    plan.push(turn, &[x[0], x[1], images, gradients]);
-    plan.push(WeightGrad::new(rows, [images, gradients, dw]), &[images, gradients, dw]);
+    plan.push(Turn { rows: rows.clone(), x, dy, images, gradients }, &[x, dy, images, gradients]);
+    plan.push(WeightGrad { rows, at, images, gradients, dw }, &[images, gradients, dw]);
 }
