@@ -16,7 +16,7 @@ use super::{
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Square, transpose},
-        vector::{load_sixteen, store_sixteen},
+        vector::{load_sixteen, prefetch, store_sixteen},
     },
     BLOCK, HALVES, Operand, SIDE, Steps, Tiles, copies, halves, halves_mut,
     layout::{Correlation, Rows},
@@ -26,6 +26,8 @@ use crate::Precision;
 
 /// Blocks of output channels of a task.
 const BLOCKS: usize = 2;
+/// Values of a cache line.
+const LINE: usize = 16;
 /// Most steps of the depth that all taps take before the next ones: both operands stay in the first-level cache meanwhile.
 const NEAR: usize = 8;
 
@@ -224,25 +226,32 @@ impl Kernel for WeightGrad {
     }
 }
 
-/// Adds the products of an image's rows from a block's first one on and of a block of output channels to their sums [shifts, rows, channels].
+/// Adds the products of an image's rows from a block's first one on and of a block of output channels to their sums [shifts, rows, channels], and
+/// asks for what comes next meanwhile.
+#[expect(clippy::too_many_arguments, reason = "a product's operands and what goes with them")]
 fn add_products(
     tiles: &Tiles,
     rows: &Rows,
     at: &[[usize; 2]],
     [row_tiles, columns]: [usize; 2],
     [images, gradients]: [&[u16]; 2],
+    next: &[&[f32]],
     is_first: bool,
     sums: &mut [f32],
 ) {
     let right = Operand { halves: gradients, stride: 2 * BLOCK, second: HALVES };
     // Equal parts of the image's steps.
-    let near = at.len().div_ceil(at.len().div_ceil(NEAR));
+    let times = at.len().div_ceil(NEAR);
+    let near = at.len().div_ceil(times);
+    let mut next = next.iter().flat_map(|values| values.chunks(LINE));
+    let lines = next.clone().count().div_ceil(times * rows.shifts.len());
     for (time, at) in at.chunks(near).enumerate() {
         let steps = Steps::new(at);
         for (&shift, sums) in rows.shifts.iter().zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
             let left = Operand { halves: &images[shift..], stride: rows.row, second: SIDE * rows.row };
             let to = Target { values: sums, stride: BLOCK, accumulate: !is_first || time > 0 };
             product(tiles, [row_tiles, columns], [left, right], steps, to);
+            next.by_ref().take(lines).for_each(|line| prefetch(line, 0));
         }
     }
 }
@@ -265,22 +274,32 @@ impl Compute for SumTask<'_> {
         let tiles = arithmetic.tiles().expect("this kernel is chosen where there are tiles");
         let rows = &kernel.rows;
         let c = &rows.c;
-        let images = halves(memory.read(kernel.images));
-        let gradients = halves(memory.read(kernel.gradients));
+        let (images, gradients) = (memory.read(kernel.images), memory.read(kernel.gradients));
         let first = block * BLOCK;
         let row_tiles = (rows.rows - first).min(BLOCK).div_ceil(SIDE);
-        let size = 2 * Turn::words(rows);
+        let size = Turn::words(rows);
+        // Of an image, and of one and a block of channels; none beyond the last image.
+        let rows_of = |image: usize| match image < c.images {
+            true => &images[((image * c.groups + group) * rows.image + first * rows.row) / 2..][..BLOCK * rows.row / 2],
+            false => &[],
+        };
+        let channels_of = |image: usize, from: usize| match image < c.images {
+            true => &gradients[((group * c.to.div_ceil(BLOCK) + from / BLOCK) * c.images + image) * size..][..size],
+            false => &[],
+        };
         for image in 0..c.images {
-            let images = &images[(image * c.groups + group) * rows.image + first * rows.row..];
             for (part, sums) in sums.chunks_exact_mut(rows.shifts.len() * BLOCK * BLOCK).enumerate() {
                 let from = channels.start + part * BLOCK;
                 if from >= channels.end {
                     break;
                 }
                 let columns = (channels.end - from).min(BLOCK).div_ceil(SIDE);
-                let at = (group * c.to.div_ceil(BLOCK) + from / BLOCK) * c.images + image;
-                let operands = [images, &gradients[at * size..]];
-                add_products(tiles, rows, &kernel.at, [row_tiles, columns], operands, image == 0, sums);
+                let operands = [rows_of(image), channels_of(image, from)].map(halves);
+                let next = match from + BLOCK < channels.end {
+                    true => [channels_of(image, from + BLOCK), &[]],
+                    false => [channels_of(image + 1, channels.start), rows_of(image + 1)],
+                };
+                add_products(tiles, rows, &kernel.at, [row_tiles, columns], operands, &next, image == 0, sums);
             }
         }
         finish(simd, memory, kernel, group, first, channels, sums);
@@ -419,7 +438,7 @@ impl Compute for LinesTask<'_> {
         for (block, sums) in sums.chunks_exact_mut(sums.len() / row_blocks).enumerate() {
             let row_tiles = (rows.rows - block * BLOCK).min(BLOCK).div_ceil(SIDE);
             let operands = [&operands[0][block * BLOCK * rows.row..], operands[1]];
-            add_products(tiles, rows, at, [row_tiles, columns], operands, is_first, sums);
+            add_products(tiles, rows, at, [row_tiles, columns], operands, &[], is_first, sums);
         }
     }
 }
