@@ -10,6 +10,7 @@ use super::{
     movement::{CHUNK, chunk},
     program::Kernel,
     simd::dispatch,
+    transpose::split_pairs,
     vector::{self, load_sixteen, store_sixteen},
 };
 
@@ -115,20 +116,17 @@ impl Columns {
     /// Of the pixels from `from` on. Where a plane goes on behind what the windows see, what is there is taken too, and where it ends,
     /// zeros: neither counts, since outputs behind the last are not used.
     #[inline(always)]
-    fn split(plane: &[f32], from: usize) -> Self {
+    fn split<S: Simd>(simd: S, plane: &[f32], from: usize) -> Self {
         let mut beyond = [0.0; REACH];
-        let pixels = plane[from..].first_chunk().unwrap_or_else(|| {
+        let pixels: &[f32; REACH] = plane[from..].first_chunk().unwrap_or_else(|| {
             let rest = &plane[from..];
             beyond[..rest.len()].copy_from_slice(rest);
             &beyond
         });
-        let mut columns = [[0.0; LINE]; 3];
-        for (kx, column) in columns.iter_mut().enumerate() {
-            for i in 0..LINE {
-                column[i] = pixels[2 * i + kx];
-            }
-        }
-        Self(columns)
+        // The third column is what the odd pixels are one pixel later.
+        let [first, second] = split_pairs(simd, pixels.first_chunk().expect("more pixels than these"));
+        let [_, third] = split_pairs(simd, pixels.last_chunk().expect("more pixels than these"));
+        Self([first, second, third])
     }
 
     /// The pixels that column `kx` of the windows sees.
@@ -189,10 +187,10 @@ fn largest<S: Simd>(simd: S, size: usize, rows: &[Columns; 3], n: usize) -> (S::
 
 /// The rows that a line of windows sees, from output column `from` on.
 #[inline(always)]
-fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize) -> [Columns; 3] {
+fn rows_of_line<S: Simd>(simd: S, p: &Planes, x: &[f32], oy: usize, from: usize) -> [Columns; 3] {
     let mut rows = [Columns([[0.0; LINE]; 3]); 3];
     for (ky, row) in rows.iter_mut().enumerate().take(p.pool.size) {
-        *row = Columns::split(x, (2 * oy + ky) * p.w + 2 * from);
+        *row = Columns::split(simd, x, (2 * oy + ky) * p.w + 2 * from);
     }
     rows
 }
@@ -201,7 +199,7 @@ fn rows_of_line(p: &Planes, x: &[f32], oy: usize, from: usize) -> [Columns; 3] {
 fn max_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], y: &mut [f32]) {
     for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
         for (part, line) in line.chunks_mut(LINE).enumerate() {
-            let rows = rows_of_line(p, x, oy, part * LINE);
+            let rows = rows_of_line(simd, p, x, oy, part * LINE);
             let mut values = [0.0; LINE];
             for n in 0..LINE / S::F32_LANES {
                 S::as_mut_simd_f32s(&mut values).0[n] = largest(simd, p.pool.size, &rows, n).0;
@@ -217,7 +215,7 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
     let size = p.pool.size;
     for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
         for (part, line) in line.chunks(LINE).enumerate() {
-            let rows = rows_of_line(p, x, oy, part * LINE);
+            let rows = rows_of_line(simd, p, x, oy, part * LINE);
             // Behind the last window there is nothing to share out.
             let mut share = [0.0; LINE];
             load_sixteen(simd, line, &mut share);

@@ -32,6 +32,33 @@ pub(crate) fn transpose<S: Simd>(simd: S, square: &mut Square) {
     }
 }
 
+/// Values of a row with even numbers, and those with odd ones.
+#[inline(always)]
+pub(crate) fn split_pairs<S: Simd>(simd: S, row: &[f32; 2 * SIDE]) -> [[f32; SIDE]; 2] {
+    let mut parts = [[0.0; SIDE]; 2];
+    let level: &dyn Any = &simd;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V4>() {
+        let halves = row.as_chunks::<SIDE>().0;
+        for (odd, part) in parts.iter_mut().enumerate() {
+            let mut order = [0_u32; SIDE];
+            for (i, from) in order.iter_mut().enumerate() {
+                *from = (2 * i + odd) as u32;
+            }
+            let (low, high) = (pulp::cast(halves[0]), pulp::cast(halves[1]));
+            *part = pulp::cast(simd.avx512f._mm512_permutex2var_ps(low, pulp::cast(order), high));
+        }
+        return parts;
+    }
+    let _ = level;
+    for (odd, part) in parts.iter_mut().enumerate() {
+        for (i, to) in part.iter_mut().enumerate() {
+            *to = row[2 * i + odd];
+        }
+    }
+    parts
+}
+
 /// Sixteen registers of four groups of four: groups are transposed by pairs of values, then pairs of pairs, then whole groups change
 /// places.
 #[cfg(target_arch = "x86_64")]
@@ -120,6 +147,25 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             transpose(simd, self.0);
+        }
+    }
+
+    struct Split<'a>(&'a [f32; 2 * SIDE]);
+
+    impl WithSimd for Split<'_> {
+        type Output = [[f32; SIDE]; 2];
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            split_pairs(simd, self.0)
+        }
+    }
+
+    #[test]
+    fn pairs_are_split_at_every_level() {
+        let row: [f32; 2 * SIDE] = std::array::from_fn(|i| i as f32);
+        let exact = [0, 1].map(|odd| std::array::from_fn(|i| (2 * i + odd) as f32));
+        for level in [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512] {
+            assert_eq!(vector::run_at(level, Split(&row)), exact, "{level:?}");
         }
     }
 
