@@ -68,7 +68,8 @@ fn a_step_allocates_no_tensor() {
             }
             let [count, largest] = counters.map(|counter| counter.load(SeqCst));
             let faults = faults.zip(page_faults()).map_or(0, |(before, after)| after - before);
-            assert_eq!(LIVE.load(SeqCst), live, "steps leave nothing behind");
+            // A thread of the last network may give its own up meanwhile.
+            assert!(LIVE.load(SeqCst) <= live, "steps leave something behind");
             println!(
                 "{}, {size} images, {threads} threads: {} small allocations a step, the largest of {largest} bytes; \
                  {faults} page faults in {STEPS} steps",
