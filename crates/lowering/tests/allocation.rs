@@ -6,7 +6,10 @@ use std::{
 };
 
 use graph::{Autograd, Network, step::Variables};
-use lowering::cpu::{CpuCompiler, Workspace, program};
+use lowering::{
+    Precision,
+    cpu::{CpuCompiler, Workspace, program},
+};
 use plan::{Architecture, Model, Optimizer, Train};
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -46,12 +49,12 @@ fn page_faults() -> Option<usize> {
 fn a_step_allocates_no_tensor() {
     let alexnet = Model { architecture: Architecture::AlexNet, width: Some(0.25), ..Model::default() };
     for (model, input, size) in [(Model::default(), [1, 28, 28], 256), (alexnet, [3, 32, 32], 64)] {
-        for threads in [1, 2] {
+        for (threads, precision) in [(1, Precision::F32), (2, Precision::F32), (2, Precision::Bf16)] {
             let network = Network::new(&model, input, 10).expect("a network");
             let train = Train { gradient_clip: Some(1.0), ..Train::default() };
             let variables = Variables::new(&network, Optimizer::Sgd);
             let (mut graph, batch) = variables.training_graph(size, &train);
-            graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads))), ());
+            graph.compile((Autograd, CpuCompiler::new(&Workspace::new(threads)).with_precision(precision)), ());
             variables.set_hyper(&train, 0.01, 1);
             batch.images.write().fill(0.5);
             batch.targets.write().fill(0.1);
@@ -71,7 +74,7 @@ fn a_step_allocates_no_tensor() {
             // A thread of the last network may give its own up meanwhile.
             assert!(LIVE.load(SeqCst) <= live, "steps leave something behind");
             println!(
-                "{}, {size} images, {threads} threads: {} small allocations a step, the largest of {largest} bytes; \
+                "{}, {size} images, {threads} threads, {precision:?}: {} small allocations a step, the largest of {largest} bytes; \
                  {faults} page faults in {STEPS} steps",
                 network.name,
                 count / STEPS,

@@ -340,3 +340,42 @@ fn kernels_of_many_channels_agree_with_the_reference() {
         }
     });
 }
+
+/// Tiles, the processor's and emulated ones, for convolutions of any shape that they serve: errors are those of rounding both operands once.
+#[test]
+fn tiles_agree_with_the_reference_at_any_shape() {
+    let subjects: Vec<_> = (0..40)
+        .map(|seed| {
+            let mut draw = Draw { seed, drawn: 0, inputs: Vec::new() };
+            let groups = draw.number(1..=2);
+            let [c, o] = [0, 1].map(|_| groups * draw.number(16..=45));
+            let kernel = (draw.number(1..=5), draw.number(1..=5));
+            let padding = draw.number(0..=kernel.0.min(kernel.1) - 1);
+            let stride = if seed % 2 == 0 { 1 } else { draw.number(2..=4) };
+            let x = Images { n: draw.number(1..=9), c, h: draw.number(5..=17), w: draw.number(5..=40) };
+            let a = Convolution { stride, padding, groups };
+            (format!("{x:?}, {o} outputs, {kernel:?}, {a:?}"), expressions::convolution(seed, x, o, kernel, a))
+        })
+        .collect();
+    let expected: Vec<_> = subjects.iter().map(|(_, s)| s.evaluate(&mut Reference::<f64>::default())).collect();
+    with_levels(|level, _| {
+        if !matches!(level, Level::Portable | Level::Amx) {
+            return;
+        }
+        let workspace = Workspace::new(2);
+        let compiler = CpuCompiler::new(&workspace).with_precision(Precision::Bf16);
+        let mut rounded = Executor(|graph: &mut Graph| {
+            graph.compile((Autograd, compiler.clone()), ());
+            assert!(format!("{:?}", program(graph)).contains("tiles of weights"), "tiles serve it");
+        });
+        for ((name, subject), expected) in subjects.iter().zip(&expected) {
+            let got = subject.evaluate(&mut rounded);
+            for (part, expected) in expected.iter().filter(|(part, _)| matches!(part.as_str(), "y" | "dx" | "dw")) {
+                let rms = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+                let apart = rms(&mut got[part].iter().zip(expected).map(|(a, b)| a - b));
+                let share = apart / rms(&mut expected.iter().copied());
+                assert!(share < 0.004, "{level:?}, {name}: {part}: {share}");
+            }
+        }
+    });
+}
