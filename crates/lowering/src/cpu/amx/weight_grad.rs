@@ -24,8 +24,8 @@ use super::{
 };
 use crate::Precision;
 
-/// Blocks of output channels of a task.
-const BLOCKS: usize = 2;
+/// Tasks of a layer that are enough for most machines: with more blocks of output channels each, an image's rows are read less often.
+const TASKS: usize = 12;
 /// Values of a cache line.
 const LINE: usize = 16;
 /// Most steps of the depth that all taps take before the next ones: both operands stay in the first-level cache meanwhile.
@@ -197,9 +197,14 @@ struct WeightGrad {
 }
 
 impl WeightGrad {
+    /// Blocks of output channels of a task. A function of the shapes alone.
+    fn blocks(&self) -> usize {
+        let all = self.rows.c.groups * self.rows.rows.div_ceil(BLOCK) * self.rows.c.to.div_ceil(BLOCK);
+        if all / 4 >= TASKS { 4 } else { 2 }
+    }
     /// Tasks of a group: blocks of rows, and parts of the output channels.
     fn parts(&self) -> [usize; 2] {
-        [self.rows.rows.div_ceil(BLOCK), self.rows.c.to.div_ceil(BLOCKS * BLOCK)]
+        [self.rows.rows.div_ceil(BLOCK), self.rows.c.to.div_ceil(self.blocks() * BLOCK)]
     }
 }
 
@@ -214,13 +219,13 @@ impl Kernel for WeightGrad {
         self.rows.c.groups * self.parts().iter().product::<usize>()
     }
     fn scratch(&self) -> usize {
-        BLOCKS * self.rows.shifts.len() * BLOCK * BLOCK
+        self.blocks() * self.rows.shifts.len() * BLOCK * BLOCK
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let [blocks, parts] = self.parts();
         let (group, place) = (task / (blocks * parts), task % (blocks * parts));
         let (block, part) = (place / parts, place % parts);
-        let channels = chunk(part, BLOCKS * BLOCK, self.rows.c.to);
+        let channels = chunk(part, self.blocks() * BLOCK, self.rows.c.to);
         let task = SumTask { kernel: self, memory, group, block, channels, sums: scratch };
         arithmetic::run(Precision::Bf16, task);
     }
