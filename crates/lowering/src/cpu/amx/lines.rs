@@ -1,4 +1,4 @@
-//! Convolutions with a stride, some images a task. Rows of the product are output channels, columns outputs along a line, so that sums come out
+//! Convolutions with a stride, an image a task. Rows of the product are output channels, columns outputs along a line, so that sums come out
 //! as planes.
 
 use pulp::Simd;
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::Precision;
 
-/// Weights as left operands [groups, blocks of output channels, steps, 2 tiles, rows, words], a multiple of the steps of the depth.
+/// Weights as left operands [groups, blocks of output channels, steps, 2 tiles, rows, words].
 struct Weights {
     c: Correlation,
     /// For each word of each step its two weights, from those of an output channel on.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::Precision;
 
-/// Tasks of a layer that are enough for most machines: with more blocks of output channels each, an image's rows are read less often.
+/// Tasks of a layer that are enough for most machines. Fewer, of more output channels each, read images' rows less often.
 const TASKS: usize = 12;
 /// Values of a cache line.
 const LINE: usize = 16;
@@ -41,7 +41,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// Squares of sixteen channels that a task turns: those of a block.
+    /// Blocks of output channels, each a task for each image.
     fn blocks(&self) -> usize {
         self.rows.c.to.div_ceil(BLOCK)
     }
