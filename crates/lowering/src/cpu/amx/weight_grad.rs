@@ -226,7 +226,9 @@ impl Kernel for WeightGrad {
         let (group, place) = (task / (blocks * parts), task % (blocks * parts));
         let (block, part) = (place / parts, place % parts);
         let channels = chunk(part, self.blocks() * BLOCK, self.rows.c.to);
-        let task = SumTask { kernel: self, memory, group, block, channels, sums: scratch };
+        let blocks = channels.len().div_ceil(BLOCK);
+        let sums = &mut scratch[..blocks * self.rows.shifts.len() * BLOCK * BLOCK];
+        let task = SumTask { kernel: self, memory, group, block, channels, sums };
         arithmetic::run(Precision::Bf16, task);
     }
 }
@@ -295,9 +297,6 @@ impl Compute for SumTask<'_> {
         for image in 0..c.images {
             for (part, sums) in sums.chunks_exact_mut(rows.shifts.len() * BLOCK * BLOCK).enumerate() {
                 let from = channels.start + part * BLOCK;
-                if from >= channels.end {
-                    break;
-                }
                 let columns = (channels.end - from).min(BLOCK).div_ceil(SIDE);
                 let operands = [rows_of(image), channels_of(image, from)].map(halves);
                 let next = match from + BLOCK < channels.end {
