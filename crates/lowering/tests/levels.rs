@@ -54,6 +54,12 @@ fn is_served(graph: &Graph) -> bool {
     format!("{:?}", program(graph)).contains("block of images")
 }
 
+/// Rms of the differences, of that of the values expected.
+fn share_apart(got: &[f64], expected: &[f64]) -> f64 {
+    let rms = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    rms(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / rms(&mut expected.iter().copied())
+}
+
 /// Parameters and layers of a network that is drawn at random.
 struct Draw {
     seed: u64,
@@ -332,9 +338,7 @@ fn kernels_of_many_channels_agree_with_the_reference() {
         for ((name, subject), expected) in subjects.iter().zip(&expected) {
             let got = subject.evaluate(&mut rounded);
             for (part, expected) in expected.iter().filter(|(part, _)| matches!(part.as_str(), "y" | "dx" | "dw")) {
-                let rms = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-                let apart = rms(&mut got[part].iter().zip(expected).map(|(a, b)| a - b));
-                let share = apart / rms(&mut expected.iter().copied());
+                let share = share_apart(&got[part], expected);
                 assert!(share < 0.016, "{level:?} in 16 bits, {name}: {part}: {share}");
             }
         }
@@ -371,9 +375,7 @@ fn tiles_agree_with_the_reference_at_any_shape() {
         for ((name, subject), expected) in subjects.iter().zip(&expected) {
             let got = subject.evaluate(&mut rounded);
             for (part, expected) in expected.iter().filter(|(part, _)| matches!(part.as_str(), "y" | "dx" | "dw")) {
-                let rms = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-                let apart = rms(&mut got[part].iter().zip(expected).map(|(a, b)| a - b));
-                let share = apart / rms(&mut expected.iter().copied());
+                let share = share_apart(&got[part], expected);
                 assert!(share < 0.004, "{level:?}, {name}: {part}: {share}");
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
 //! values live, `program` runs the kernels, `channels` joins those that work on one channel at a time, and `team` shares their tasks out to
-//! threads. `vector` chooses the instructions,
-//! `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go through `winograd`, `direct` or `linear`, as `convolution` decides, or in 16 bits through the tiles of `amx`; networks of few
-//! channels are lowered as a whole by `lanes`.
+//! threads. `vector` chooses the instructions, `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go
+//! through `winograd`, `direct` or `linear`, as `convolution` decides, or in 16 bits through the tiles of `amx`; networks of few channels are
+//! lowered as a whole by `lanes`.
 
 mod activation;
 mod amx;

@@ -50,7 +50,7 @@ fn every<const STRIDE: usize>(from: &[f32], first: usize, to: &mut [f32]) {
     }
 }
 
-/// Of every `stride` values one, from `first` on, as many as `to` holds; zeros if there are fewer than `first` between them.
+/// Of every `stride` values one, from `first` on, as many as `to` holds; zeros where `first` would be the next one's.
 #[inline(always)]
 pub(super) fn strided(from: &[f32], stride: usize, first: usize, to: &mut [f32]) {
     match (stride, first < stride) {

@@ -7,7 +7,7 @@
 
 use super::{
     super::convolution::Extents,
-    {HALVES, SIDE},
+    {BLOCK, HALVES, SIDE},
 };
 
 /// Distance of rows that are read together: whole cache lines, and an odd number of them, so that they fall into different sets of
@@ -162,7 +162,7 @@ impl Rows {
             let places = c.places().next_multiple_of(HALVES);
             let row = spread(places + c.reach(), HALVES);
             let shifts = (0..kh).flat_map(|ky| (0..kw).map(move |kx| ky * c.period() + kx)).collect();
-            let image = c.from.next_multiple_of(2 * SIDE) * row;
+            let image = c.from.next_multiple_of(BLOCK) * row;
             return Self { c, row, image, rows: c.from, shifts, lines: 1, places, line: 0, period: c.period() };
         }
         let places = c.y[1].next_multiple_of(HALVES);
@@ -170,7 +170,7 @@ impl Rows {
         let per_line = c.from * c.stride;
         let line = c.stride * per_line * row;
         let rows = kh * per_line;
-        let image = (c.y[0] - 1) * line + rows.next_multiple_of(2 * SIDE) * row;
+        let image = (c.y[0] - 1) * line + rows.next_multiple_of(BLOCK) * row;
         Self { c, row, image, rows, shifts: (0..c.blocks()).collect(), lines: c.y[0], places, line, period: row }
     }
 
@@ -198,7 +198,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::BLOCK, *};
+    use super::*;
 
     fn correlation(from: usize, [h, w]: [usize; 2], kernel: [usize; 2], padding: usize, stride: usize) -> Correlation {
         let y = [(h + 2 * padding - kernel[0]) / stride + 1, (w + 2 * padding - kernel[1]) / stride + 1];
