@@ -12,6 +12,7 @@ mod cache;
 mod device;
 mod error;
 mod feed;
+mod forms;
 mod library;
 mod matrix;
 mod operators;
@@ -127,6 +128,7 @@ pub fn program(graph: &Graph) -> &Program {
 fn lower(graph: &Graph, precision: Precision) -> Plan {
     let items = schedule(graph);
     let fusion = groups(&items);
+    let forms = forms::forms(&items, &fusion, precision);
     let mut plan = Plan::new(precision);
     let mut views: Vec<Option<View>> = vec![None; items.len()];
     for item in 0..items.len() {
@@ -143,7 +145,7 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
                 let epilogue = Epilogue::new(&items, members, &view);
                 let inputs: Vec<View> = items[item].inputs.iter().map(|&input| view(input)).collect();
                 let output = (items[item].operator.writes().is_empty())
-                    .then(|| plan.temporary(items[item].output.iter().product()));
+                    .then(|| plan.value(&items[item].output, forms[item]));
                 operators::kernel(&mut plan, &items[item], &inputs, output, epilogue);
                 for &made in [item].iter().chain(members) {
                     views[made] = output;

@@ -6,6 +6,7 @@ use graph::{
 };
 
 use super::{
+    forms::{Form, LANES, Order},
     matrix::Product,
     source::{Call, Epilogue, Plan, THREADS, View},
     tensor,
@@ -16,6 +17,11 @@ use crate::{Precision, schedule::Item};
 const CHANNEL_RANGE: usize = 8192;
 /// Ranges of a channel at most.
 const MOST_RANGES: usize = 64;
+/// The same where a block sums many channels of each pixel.
+const PIXEL_RANGE: usize = 512;
+const MOST_PIXEL_RANGES: usize = 256;
+/// Runs of [`LANES`] channels that such a block takes at most, a power of two.
+const MOST_CHUNKS: usize = 16;
 /// Values of a gradient whose squares one block sums, as `kernels/update.cu` has it.
 const SQUARE_RANGE: usize = 8192;
 
@@ -30,7 +36,12 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
         Operator::Fill(value, shape) => fill(plan, *value, y(), elements(shape)),
         Operator::Add | Operator::Activation(_) | Operator::ActivationGrad(_) | Operator::Dropout(_) => {
             let (main, all) = Epilogue::alone(item, x, epilogue);
-            map(plan, "elementwise", main, y(), elements(&item.output), &all);
+            if main.form != Form::Planes || y().form != Form::Planes {
+                plan.image_map("elementwise", &item.output, main, y(), &all);
+            } else {
+                let all = all.in_planes(plan);
+                map(plan, "elementwise", main, y(), elements(&item.output), &all);
+            }
         }
         Operator::ChannelSum => channel_sum(plan, &shapes[0], x[0], y()),
         Operator::Stack => {
@@ -39,7 +50,10 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             map(plan, "copy", x[0], y(), channels, &Epilogue::default());
             map(plan, "copy", x[1], second, channels, &Epilogue::default());
         }
-        Operator::Store => map(plan, "copy", x[0], x[1], elements(&shapes[1]), &Epilogue::default()),
+        Operator::Store => {
+            let from = plan.planes(x[0]);
+            map(plan, "copy", from, x[1], elements(&shapes[1]), &Epilogue::default());
+        }
         Operator::Convolution(_)
         | Operator::ConvolutionInputGrad(..)
         | Operator::ConvolutionWeightGrad(..)
@@ -48,7 +62,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
         | Operator::LinearWeightGrad
             if plan.precision != Precision::F32 =>
         {
-            tensor::kernel(plan, item, x, y(), e);
+            tensor::kernel(plan, item, x, y(), epilogue);
         }
         Operator::Convolution(a) => {
             let windows = Windows::new(*a, &shapes[0], &shapes[1], &item.output);
@@ -77,60 +91,90 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             let operands = [x[0], x[1], y()];
             linear(plan, "linear dw", "LinearWeightGrad", &product, [rows, inputs, outputs], &operands, e);
         }
-        Operator::MaxPool(pool) => pooling(plan, "max pool", "max_pool", *pool, &shapes[0], &[x[0]], y(), e, false),
+        Operator::MaxPool(pool) => pooling(plan, "max pool", "max_pool", *pool, &shapes[0], x[0], y(), e),
         Operator::MaxPoolGrad(pool) => {
-            let windows = elements(&shapes[1]);
-            let positions = plan.temporary(windows);
+            let windows = Order::new(&shapes[1], None, &[x[0], x[1], y()], LANES);
+            // Halves of a word.
+            let positions = plan.temporary(elements(&shapes[1]).div_ceil(2));
             let mut call = Call::new("max pool dx");
-            let operands = [call.reads(x[0]), call.writes(positions)].join(", ");
-            plan.launch(
-                call,
-                over(windows),
-                &format!("largest_positions<{}>({operands})", windows_of(*pool, &shapes[0])),
-            );
-            pooling(plan, "max pool dx", "max_pool_grad", *pool, &shapes[0], &[positions, x[1]], y(), e, true);
+            let operands = [call.takes(x[0]), call.writes_halves(positions)].join(", ");
+            let kind = windows_of(*pool, &shapes[0]);
+            plan.launch_over(call, &windows, &format!("largest_positions<{kind}, {}>({operands})", windows.kind));
+            let mut call = Call::new("max pool dx");
+            let first = call.reads_halves(positions);
+            pooling_grad(plan, call, "max_pool_grad", (&kind, &windows), Some(first), (&shapes[0], x[1], y()), e);
         }
         Operator::AveragePool(pool) => {
-            pooling(plan, "average pool", "average_pool", *pool, &shapes[0], &[x[0]], y(), e, false);
+            pooling(plan, "average pool", "average_pool", *pool, &shapes[0], x[0], y(), e);
         }
         Operator::AveragePoolGrad(pool, shape) => {
-            pooling(plan, "average pool dx", "average_pool_grad", *pool, shape, &[x[0]], y(), e, true);
+            let windows = Order::new(&shapes[0], None, &[x[0], y()], LANES);
+            let kind = windows_of(*pool, shape);
+            let call = Call::new("average pool dx");
+            pooling_grad(plan, call, "average_pool_grad", (&kind, &windows), None, (shape, x[0], y()), e);
         }
         Operator::BatchStatistics => batch_statistics(plan, &shapes[0], x[0], y()),
         Operator::BatchNormalize => {
-            batch(plan, "batch norm", "batch_normalize", &shapes[0], x, y(), e);
+            let order = Order::new(&shapes[0], Some(y()), &[x[0]], LANES);
+            let mut call = Call::new("batch norm");
+            let mut operands = vec![call.takes(x[0])];
+            operands.extend(x[1..].iter().map(|&view| call.reads(view)));
+            operands.extend([call.gives(y()), call.epilogue(e)]);
+            let body = format!("batch_normalize<{}>({})", order.kind, operands.join(", "));
+            plan.launch_over(call, &order, &body);
         }
         Operator::BatchNormalizeParameterGrad => batch_parameter_grad(plan, &shapes[0], x, y()),
         Operator::BatchNormalizeInputGrad => {
-            batch(plan, "batch norm dx", "batch_input_grad", &shapes[0], x, y(), e);
+            let order = Order::new(&shapes[0], Some(y()), &[x[0], x[4]], LANES);
+            let mut call = Call::new("batch norm dx");
+            let mut operands = vec![call.takes(x[0])];
+            operands.extend(x[1..4].iter().map(|&view| call.reads(view)));
+            operands.extend([call.takes(x[4]), call.gives(y()), call.epilogue(e)]);
+            let count = elements(&shapes[0]) / shapes[0][1];
+            let body = format!("batch_input_grad<{}, {count}>({})", order.kind, operands.join(", "));
+            plan.launch_over(call, &order, &body);
         }
         Operator::UpdateRunning(momentum, count) => update_running(plan, *momentum, *count, shapes[0][0], x),
         Operator::LocalResponse(a) => {
-            let n = elements(&shapes[0]);
+            let order = Order::new(&shapes[0], Some(y()), &[x[0]], 1);
             let mut call = Call::new("local response");
-            let (from, to) = (call.reads(x[0]), call.writes(y()));
+            let (from, to) = (call.takes(x[0]), call.gives(y()));
             let (alpha, beta, k) = (call.float(a.alpha), call.float(a.beta), call.float(a.k));
             let last = call.epilogue(e);
-            let body = format!(
-                "local_response<{}>({from}, {to}, {alpha}, {beta}, {k}, {last})",
-                responses(&shapes[0], a.size)
-            );
-            plan.launch(call, over(n), &body);
+            let kind = responses(&shapes[0], a.size);
+            let body =
+                format!("local_response<{kind}, {}>({from}, {to}, {alpha}, {beta}, {k}, {last})", order.kind);
+            plan.launch_over(call, &order, &body);
         }
         Operator::LocalResponseGrad(a) => {
-            let n = elements(&shapes[0]);
-            let d = plan.temporary(n);
-            let shape = responses(&shapes[0], a.size);
+            let order = Order::new(&shapes[0], Some(y()), &[x[0], x[1]], 1);
+            let kind = responses(&shapes[0], a.size);
+            // Denominators lie as threads take them.
+            let d = plan.temporary(elements(&shapes[0]));
+            let inside = Order::new(&shapes[0], None, &[x[0], x[1], y()], 1);
+            let exact = format!("<Exact, {}, 0, 0, {}, {}>", shapes[0][1], shapes[0][2], shapes[0][3]);
             let mut call = Call::new("local response dx");
-            let (from, to) = (call.reads(x[0]), call.writes(d));
+            let from = call.takes(x[0]);
+            let to = if order.pixels {
+                format!("PixelsOut{exact}{{{}}}", call.writes_words(d))
+            } else {
+                call.gives(d)
+            };
             let (alpha, k) = (call.float(a.alpha), call.float(a.k));
-            plan.launch(call, over(n), &format!("denominators<{shape}>({from}, {to}, {alpha}, {k})"));
+            let body = format!("denominators<{kind}, {}>({from}, {to}, {alpha}, {k})", inside.kind);
+            plan.launch_over(call, &inside, &body);
             let mut call = Call::new("local response dx");
-            let (from, d, dy, dx) = (call.reads(x[0]), call.reads(d), call.reads(x[1]), call.writes(y()));
+            let from = call.takes(x[0]);
+            let d =
+                if order.pixels { format!("Pixels{exact}{{{}}}", call.reads_words(d)) } else { call.takes(d) };
+            let (dy, dx) = (call.takes(x[1]), call.gives(y()));
             let (alpha, beta) = (call.float(a.alpha), call.float(a.beta));
             let last = call.epilogue(e);
-            let body = format!("local_response_grad<{shape}>({from}, {d}, {dy}, {dx}, {alpha}, {beta}, {last})");
-            plan.launch(call, over(n), &body);
+            let body = format!(
+                "local_response_grad<{kind}, {}>({from}, {d}, {dy}, {dx}, {alpha}, {beta}, {last})",
+                order.kind
+            );
+            plan.launch_over(call, &order, &body);
         }
         Operator::CrossEntropy => {
             let (rows, classes) = (shapes[0][0], shapes[0][1]);
@@ -247,44 +291,101 @@ impl Windows {
 
 /// `kernels/pooling.cu`'s `Pool` over images of this shape.
 fn windows_of(pool: Pool, shape: &[usize]) -> String {
-    format!("Pool<{}, {}, {}, {}, {}>", shape[0] * shape[1], shape[2], shape[3], pool.size, pool.stride)
+    format!("Pool<{}, {}, {}, {}, {}, {}>", shape[0], shape[1], shape[2], shape[3], pool.size, pool.stride)
 }
 
-/// One thread for each value of y: of x's shape in a gradient.
-#[expect(clippy::too_many_arguments, reason = "a kernel's name, shape and operands")]
+/// Pools images of this shape.
+#[expect(clippy::too_many_arguments, reason = "a kernel's names, shape and operands")]
 fn pooling(
     plan: &mut Plan,
     what: &'static str,
     function: &str,
     pool: Pool,
     shape: &[usize],
-    x: &[View],
+    x: View,
     y: View,
     epilogue: &Epilogue,
-    gradient: bool,
 ) {
-    let threads = if gradient { elements(shape) } else { elements(&pool.output_shape(shape)) };
+    let order = Order::new(&pool.output_shape(shape), Some(y), &[x], LANES);
     let mut call = Call::new(what);
-    let mut operands: Vec<String> = x.iter().map(|&view| call.reads(view)).collect();
-    operands.push(call.writes(y));
-    operands.push(call.epilogue(epilogue));
-    let body = format!("{function}<{}>({})", windows_of(pool, shape), operands.join(", "));
-    plan.launch(call, over(threads), &body);
+    let operands = [call.takes(x), call.gives(y), call.epilogue(epilogue)].join(", ");
+    let body = format!("{function}<{}, {}>({operands})", windows_of(pool, shape), order.kind);
+    plan.launch_over(call, &order, &body);
+}
+
+/// A gradient over images of this shape, from that of their windows.
+fn pooling_grad(
+    plan: &mut Plan,
+    mut call: Call,
+    function: &str,
+    (pool, windows): (&str, &Order),
+    positions: Option<String>,
+    (shape, dy, dx): (&[usize], View, View),
+    epilogue: &Epilogue,
+) {
+    // As the windows are taken: their positions lie so.
+    let order = Order::alike(windows, shape, dx);
+    let operands: Vec<String> =
+        positions.into_iter().chain([call.takes(dy), call.gives(dx), call.epilogue(epilogue)]).collect();
+    let body = format!("{function}<{pool}, {}, {}>({})", windows.kind, order.kind, operands.join(", "));
+    plan.launch_over(call, &order, &body);
 }
 
 /// `kernels/batch_norm.cu`'s `Channels`, and the number of ranges.
 fn channels(shape: &[usize]) -> (String, usize) {
-    let plane = elements(&shape[2..]);
-    let ranges = (shape[0] * plane).div_ceil(CHANNEL_RANGE).clamp(1, MOST_RANGES);
-    (format!("Channels<{}, {}, {plane}, {ranges}>", shape[0], shape[1]), ranges)
+    let ranges = (shape[0] * elements(&shape[2..])).div_ceil(CHANNEL_RANGE).clamp(1, MOST_RANGES);
+    (channel_ranges(shape, ranges), ranges)
+}
+
+fn channel_ranges(shape: &[usize], ranges: usize) -> String {
+    format!("Channels<{}, {}, {}, {ranges}>", shape[0], shape[1], elements(&shape[2..]))
+}
+
+/// `kernels/pixels.cu`'s `PixelRanges`, the number of ranges, and the grid.
+fn pixel_ranges(shape: &[usize]) -> (String, usize, [usize; 3]) {
+    let pixels = shape[0] * elements(&shape[2..]);
+    let all = shape[1] / LANES;
+    let chunks = (0..).map(|power| 1 << power).take_while(|chunks| *chunks <= MOST_CHUNKS);
+    let chunks = chunks.filter(|chunks| all.is_multiple_of(*chunks)).max().expect("one divides all");
+    // Fewer channels a block, more pixels.
+    let ranges = (pixels * chunks).div_ceil(PIXEL_RANGE * MOST_CHUNKS).clamp(1, MOST_PIXEL_RANGES);
+    let [n, c, h, w] = shape else { panic!("{shape:?} is no image") };
+    let kind = format!("PixelRanges<Extents<{n}, {c}, {h}, {w}>, {ranges}, {chunks}>");
+    (kind, ranges, [ranges, all / chunks, 1])
+}
+
+/// Launches a kernel that sums ranges of each channel: `along_planes` or `along_pixels`, with operands that `operands` names. Gives `sums`
+/// values for each channel and range, and how many ranges there are.
+fn sum_ranges(
+    plan: &mut Plan,
+    what: &'static str,
+    [along_planes, along_pixels]: [&str; 2],
+    shape: &[usize],
+    images: &[View],
+    sums: usize,
+    operands: impl Fn(&mut Call, &dyn Fn(&mut Call, View) -> String) -> Vec<String>,
+) -> (View, usize) {
+    let mut call = Call::new(what);
+    let pixels = images.iter().any(|image| image.form != Form::Planes);
+    let (kind, ranges, grid, function) = if pixels {
+        let (kind, ranges, grid) = pixel_ranges(shape);
+        (kind, ranges, grid, along_pixels)
+    } else {
+        let (kind, ranges) = channels(shape);
+        (kind, ranges, [ranges, shape[1], 1], along_planes)
+    };
+    let partial = plan.temporary(sums * shape[1] * ranges);
+    let image = |call: &mut Call, view: View| if pixels { call.takes(view) } else { call.reads(view) };
+    let mut operands = operands(&mut call, &image);
+    operands.push(call.writes(partial));
+    plan.launch(call, grid, &format!("{function}<{kind}>({})", operands.join(", ")));
+    (partial, ranges)
 }
 
 fn channel_sum(plan: &mut Plan, shape: &[usize], x: View, y: View) {
-    let (kind, ranges) = channels(shape);
-    let partial = plan.temporary(shape[1] * ranges);
-    let mut call = Call::new("channel sum");
-    let body = format!("channel_parts<{kind}>({}, {})", call.reads(x), call.writes(partial));
-    plan.launch(call, [ranges, shape[1], 1], &body);
+    let functions = ["channel_parts", "pixel_parts"];
+    let (partial, ranges) =
+        sum_ranges(plan, "channel sum", functions, shape, &[x], 1, |call, image| vec![image(call, x)]);
     add_ranges(plan, "channel sum", shape[1], ranges, partial, y);
 }
 
@@ -296,42 +397,23 @@ fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, p
 }
 
 fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
-    let (kind, ranges) = channels(shape);
-    let partial = plan.temporary(2 * shape[1] * ranges);
+    let functions = ["moment_parts", "pixel_moment_parts"];
+    let (partial, ranges) =
+        sum_ranges(plan, "batch statistics", functions, shape, &[x], 2, |call, image| vec![image(call, x)]);
     let mut call = Call::new("batch statistics");
-    let body = format!("moment_parts<{kind}>({}, {})", call.reads(x), call.writes(partial));
-    plan.launch(call, [ranges, shape[1], 1], &body);
-    let mut call = Call::new("batch statistics");
+    let kind = channel_ranges(shape, ranges);
     let body = format!("moments<{kind}>({}, {})", call.reads(partial), call.writes(y));
     plan.launch(call, over(shape[1]), &body);
 }
 
 /// x = [x, statistics, dy].
 fn batch_parameter_grad(plan: &mut Plan, shape: &[usize], x: &[View], y: View) {
-    let (kind, ranges) = channels(shape);
-    let partial = plan.temporary(2 * shape[1] * ranges);
-    let mut call = Call::new("batch norm parameters");
-    let operands = [call.reads(x[0]), call.reads(x[1]), call.reads(x[2]), call.writes(partial)].join(", ");
-    plan.launch(call, [ranges, shape[1], 1], &format!("batch_parameter_parts<{kind}>({operands})"));
+    let functions = ["batch_parameter_parts", "pixel_parameter_parts"];
+    let (partial, ranges) =
+        sum_ranges(plan, "batch norm parameters", functions, shape, &[x[0], x[2]], 2, |call, image| {
+            vec![image(call, x[0]), call.reads(x[1]), image(call, x[2])]
+        });
     add_ranges(plan, "batch norm parameters", 2 * shape[1], ranges, partial, y);
-}
-
-/// One thread for each value.
-fn batch(
-    plan: &mut Plan,
-    what: &'static str,
-    function: &str,
-    shape: &[usize],
-    x: &[View],
-    y: View,
-    epilogue: &Epilogue,
-) {
-    let mut call = Call::new(what);
-    let mut operands: Vec<String> = x.iter().map(|&view| call.reads(view)).collect();
-    operands.push(call.writes(y));
-    operands.push(call.epilogue(epilogue));
-    let body = format!("{function}<{}>({})", channels(shape).0, operands.join(", "));
-    plan.launch(call, over(elements(shape)), &body);
 }
 
 /// x = [mean, variance, statistics].
@@ -344,7 +426,7 @@ fn update_running(plan: &mut Plan, momentum: f32, count: usize, channels: usize,
 }
 
 fn responses(shape: &[usize], size: usize) -> String {
-    format!("Responses<{}, {}, {}, {size}>", shape[0], shape[1], elements(&shape[2..]))
+    format!("Responses<{}, {size}>", shape[1])
 }
 
 /// x = [gradients…, hyper].

@@ -73,7 +73,7 @@ impl Packing {
 impl Plan {
     /// A packed copy of a value; the one that there is, where the same was asked for since the value was written.
     pub(crate) fn packed(&mut self, x: View, packing: Packing) -> View {
-        if let Some(&copy) = self.copies.get(&(x, packing)) {
+        if let Some(&copy) = self.copies.get(&(x, Some(packing))) {
             return copy;
         }
         let precision = self.precision;
@@ -92,7 +92,7 @@ impl Plan {
             let grid = [positions.div_ceil(TILE), channels.div_ceil(TILE), 1];
             self.launch(call, grid, &format!("pack<{kind}>({operands})"));
         }
-        self.copies.insert((x, packing), copy);
+        self.copies.insert((x, Some(packing)), copy);
         copy
     }
 }

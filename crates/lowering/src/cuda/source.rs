@@ -7,7 +7,10 @@ use graph::{
     operators::{Activation, Dropout},
 };
 
-use super::packing::Packing;
+use super::{
+    forms::{Form, Order, kind_read},
+    packing::Packing,
+};
 use crate::Precision;
 use crate::{
     fusion::primary,
@@ -16,8 +19,9 @@ use crate::{
 };
 
 /// Device functions of all operators; each family tells about itself.
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 10] = [
     include_str!("kernels/prelude.cu"),
+    include_str!("kernels/forms.cu"),
     include_str!("kernels/elementwise.cu"),
     include_str!("kernels/matrix.cu"),
     include_str!("kernels/linear.cu"),
@@ -29,8 +33,9 @@ const FAMILIES: [&str; 9] = [
 ];
 
 /// Device functions of products in reduced precision, which only newer devices have instructions for.
-const TENSOR_FAMILIES: [&str; 4] = [
+const TENSOR_FAMILIES: [&str; 5] = [
     include_str!("kernels/warp.cu"),
+    include_str!("kernels/pixels.cu"),
     include_str!("kernels/packing.cu"),
     include_str!("kernels/tensor.cu"),
     include_str!("kernels/tensor_layers.cu"),
@@ -43,8 +48,9 @@ pub(crate) const THREADS: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) slot: Slot,
-    /// In values.
+    /// In values of 32 bits.
     pub(crate) offset: usize,
+    pub(crate) form: Form,
 }
 
 /// What a launch hands to its kernel.
@@ -98,8 +104,8 @@ pub(crate) struct Plan {
     pub(crate) largest: usize,
     /// Of products.
     pub(crate) precision: Precision,
-    /// Packed copies of values that have not been written since.
-    pub(crate) copies: HashMap<(View, Packing), View>,
+    /// Copies of values that have not been written since: packed ones, and without a packing those in planes.
+    pub(crate) copies: HashMap<(View, Option<Packing>), View>,
 }
 
 impl Plan {
@@ -111,7 +117,7 @@ impl Plan {
     fn place(&mut self, place: Place, state: Option<Used>) -> View {
         self.places.push(place);
         self.states.push(state);
-        View { slot: Slot(self.places.len() - 1), offset: 0 }
+        View { slot: Slot(self.places.len() - 1), offset: 0, form: Form::Planes }
     }
 
     /// A place for values that live within the step; its lifetime grows with the launches that touch it.
@@ -169,6 +175,11 @@ impl Plan {
         let Call { what, threads, arguments, flop, .. } = call;
         let threads = threads as u32;
         self.launches.push(Launch { what, kernel, grid, threads, arguments, read_bytes, written_bytes, flop });
+    }
+
+    /// The same with a thread for each run of values that an order has.
+    pub(crate) fn launch_over(&mut self, call: Call, order: &Order, body: &str) {
+        self.launch(call, [order.threads.div_ceil(THREADS), 1, 1], body);
     }
 
     /// The whole program as one CUDA C source.
@@ -229,26 +240,36 @@ impl Call {
         name
     }
 
-    /// A value that is only read; gives the parameter's name, as all of these do.
+    /// A value in planes that is only read; gives the parameter's name, as all of these do.
     pub(crate) fn reads(&mut self, view: View) -> String {
+        assert_eq!(view.form, Form::Planes, "{} does not know pixels", self.what);
         self.add("const float* __restrict__", Argument::View(view), Access::Read)
     }
 
-    /// A value that is written, every element of it.
+    /// A value in planes that is written, every element of it.
     pub(crate) fn writes(&mut self, view: View) -> String {
+        assert_eq!(view.form, Form::Planes, "{} does not know pixels", self.what);
         self.add("float* __restrict__", Argument::View(view), Access::Write)
+    }
+
+    /// Values of another type that are only read.
+    pub(crate) fn reads_as(&mut self, kind: &str, view: View) -> String {
+        self.add(&format!("const {kind}* __restrict__"), Argument::View(view), Access::Read)
+    }
+
+    /// Values of another type, every one of which is written.
+    pub(crate) fn writes_as(&mut self, kind: &str, view: View) -> String {
+        self.add(&format!("{kind}* __restrict__"), Argument::View(view), Access::Write)
     }
 
     /// A packed copy that is only read.
     pub(crate) fn reads_packed(&mut self, view: View, precision: Precision) -> String {
-        let kind = format!("const {}::Value* __restrict__", precision.kind());
-        self.add(&kind, Argument::View(view), Access::Read)
+        self.reads_as(&format!("{}::Value", precision.kind()), view)
     }
 
     /// A packed copy that is written, every value of it.
     pub(crate) fn writes_packed(&mut self, view: View, precision: Precision) -> String {
-        let kind = format!("{}::Value* __restrict__", precision.kind());
-        self.add(&kind, Argument::View(view), Access::Write)
+        self.writes_as(&format!("{}::Value", precision.kind()), view)
     }
 
     /// A value that is changed in place.
@@ -272,32 +293,36 @@ impl Call {
             return "Keep{}".to_owned();
         }
         let (mut fields, mut lines, mut given) = (String::new(), String::new(), Vec::new());
-        let mut field = |call: &mut Self, view: View| {
-            let name = format!("e{}", given.len());
-            // Writing to a string cannot fail.
-            let _ = write!(fields, "const float* {name}; ");
-            given.push(call.reads(view));
-            name
-        };
         for operation in &epilogue.0 {
-            let line = match *operation {
-                Elementwise::Activation(kind) => format!("activate<{}>(value)", nonlinearity(kind)),
-                Elementwise::ActivationGrad(kind, y) => {
-                    format!("activate_gradient<{}>({}[i], value)", nonlinearity(kind), field(self, y))
-                }
-                Elementwise::Dropout(dropout, key) => format!(
-                    "drop(value, i, {}, {}u, {}u, {:?}f)",
-                    field(self, key),
-                    dropout.layer,
-                    dropout.threshold(),
-                    dropout.scale() as f32
-                ),
-                Elementwise::Add(other) => format!("value + {}[i]", field(self, other)),
+            let number = given.len();
+            // Another operand becomes a field, and its values an array. Writing to a string cannot fail.
+            let other = match *operation {
+                Elementwise::ActivationGrad(_, other) | Elementwise::Add(other) => Some(other),
+                Elementwise::Activation(_) | Elementwise::Dropout(..) => None,
             };
-            let _ = write!(lines, "value = {line}; ");
+            if let Some(view) = other {
+                let _ = write!(fields, "{} e{number}; ", kind_read(view.form));
+                let _ = write!(lines, "float o{number}[LANES]; e{number}.load(at, o{number}); ");
+                given.push(self.takes(view));
+            }
+            let value = match *operation {
+                Elementwise::Activation(kind) => format!("activate<{}>(values[j])", nonlinearity(kind)),
+                Elementwise::ActivationGrad(kind, _) => {
+                    format!("activate_gradient<{}>(o{number}[j], values[j])", nonlinearity(kind))
+                }
+                Elementwise::Add(_) => format!("values[j] + o{number}[j]"),
+                Elementwise::Dropout(dropout, key) => {
+                    let _ = write!(fields, "const float* e{number}; ");
+                    given.push(self.reads(key));
+                    let (layer, threshold, scale) = (dropout.layer, dropout.threshold(), dropout.scale() as f32);
+                    let _ = write!(lines, "drop(values, at, e{number}, {layer}u, {threshold}u, {scale:?}f); ");
+                    continue;
+                }
+            };
+            let _ = write!(lines, "for (int j = 0; j < LANES; j++) values[j] = {value}; ");
         }
         self.epilogue = format!(
-            "struct Epilogue@ {{ {fields}DEVICE float operator()(float value, int i) const {{ {lines}return value; }} }};\n"
+            "struct Epilogue@ {{ {fields}template <int LANES> DEVICE void operator()(float (&values)[LANES], Spot at) const {{ {lines}}} }};\n"
         );
         format!("Epilogue@{{{}}}", given.join(", "))
     }
@@ -344,6 +369,16 @@ impl Epilogue {
         let mut all = Self(vec![Self::operation(item, main, &view)]);
         all.0.extend(then.0);
         (view(main), all)
+    }
+
+    /// The same with all operands in planes, for kernels that know positions alone.
+    pub(crate) fn in_planes(self, plan: &mut Plan) -> Self {
+        let planes = |operation| match operation {
+            Elementwise::ActivationGrad(kind, y) => Elementwise::ActivationGrad(kind, plan.planes(y)),
+            Elementwise::Add(other) => Elementwise::Add(plan.planes(other)),
+            Elementwise::Activation(_) | Elementwise::Dropout(..) => operation,
+        };
+        Self(self.0.into_iter().map(planes).collect())
     }
 
     fn operation(item: &Item, main: usize, view: &dyn Fn(usize) -> View) -> Elementwise {

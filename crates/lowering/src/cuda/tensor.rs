@@ -3,6 +3,7 @@
 use graph::{Operator, operators::Convolution};
 
 use super::{
+    forms::{Form, LANES, Margin, kind_written},
     matrix::parts,
     packing::{Packing, padded},
     source::{Call, Epilogue, Plan, THREADS, View},
@@ -18,14 +19,17 @@ struct Tile {
     worth: f64,
 }
 
-const TILES: [Tile; 7] = [
+const TILES: [Tile; 10] = [
     Tile { m: 128, n: 128, warps_m: 2, worth: 1.0 },
     Tile { m: 96, n: 128, warps_m: 2, worth: 0.95 },
+    Tile { m: 128, n: 96, warps_m: 2, worth: 0.95 },
     Tile { m: 64, n: 128, warps_m: 2, worth: 0.85 },
     Tile { m: 128, n: 64, warps_m: 2, worth: 0.85 },
     Tile { m: 64, n: 64, warps_m: 2, worth: 0.6 },
     Tile { m: 32, n: 128, warps_m: 1, worth: 0.6 },
+    Tile { m: 128, n: 32, warps_m: 4, worth: 0.6 },
     Tile { m: 16, n: 128, warps_m: 1, worth: 0.4 },
+    Tile { m: 128, n: 16, warps_m: 4, worth: 0.4 },
 ];
 
 /// Threads of a block, as `kernels/tensor.cu` has them.
@@ -76,7 +80,7 @@ impl Product {
         let mut fields: Vec<String> = packed.iter().map(|&view| call.reads_packed(view, precision)).collect();
         if partial.is_none() {
             fields.extend(others.iter().map(|&view| call.reads(view)));
-            fields.push(call.writes(output));
+            fields.push(call.gives(output));
         }
         let (room, last) = match partial {
             Some(partial) => (call.writes(partial), "Keep{}".to_owned()),
@@ -91,7 +95,7 @@ impl Product {
             let mut call = Call::new(self.what);
             let mut fields = vec!["nullptr".to_owned(), "nullptr".to_owned()];
             fields.extend(others.iter().map(|&view| call.reads(view)));
-            fields.push(call.writes(output));
+            fields.push(call.gives(output));
             let operands =
                 [format!("{problem}{{{}}}", fields.join(", ")), call.reads(partial), call.epilogue(epilogue)];
             let grid = [elements.div_ceil(THREADS), 1, 1];
@@ -101,8 +105,10 @@ impl Product {
 }
 
 /// Appends the kernels of a convolution, a linear layer, or a gradient of one.
-pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], y: View, e: &Epilogue) {
+pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], y: View, epilogue: Epilogue) {
     let shapes = &item.shapes;
+    let is_linear = matches!(item.operator, Operator::Linear | Operator::LinearInputGrad | Operator::LinearWeightGrad);
+    let e = &if is_linear { epilogue.in_planes(plan) } else { epilogue };
     match &item.operator {
         Operator::Convolution(a) => Blocks::new(*a, &shapes[0], &shapes[1], &item.output).forward(plan, x, y, e),
         Operator::ConvolutionInputGrad(a, shape) => {
@@ -179,6 +185,61 @@ impl Blocks {
         Self { a, x: x.to_vec(), w: w.to_vec(), y: y.to_vec(), taps, margin, outer, first, held }
     }
 
+    /// Rows and columns of zeros that its windows reach around x, if its stride is 1.
+    fn margin_of_x(&self) -> Margin {
+        let Self { a, x, .. } = self;
+        let blocks = self.images().blocks;
+        let after = |blocks: usize, size: usize| blocks.saturating_sub(a.padding + size);
+        Margin { top: a.padding, left: a.padding, bottom: after(blocks.0, x[2]), right: after(blocks.1, x[3]) }
+    }
+
+    /// The same around dy, for the gradient of x.
+    fn margin_of_dy(&self) -> Margin {
+        let Self { y, margin, outer, .. } = self;
+        Margin { top: margin.0, left: margin.1, bottom: outer.0 - margin.0 - y[2], right: outer.1 - margin.1 - y[3] }
+    }
+
+    /// x as it is multiplied, and its frame in memory: pixels as they lie where they can be read so, else a copy.
+    fn x(&self, plan: &mut Plan, x: View) -> (View, Frame) {
+        match x.form {
+            Form::Pixels(pixels)
+                if self.takes_pixels_of_x() && pixels.margin.holds(self.margin_of_x()) =>
+            {
+                let (top, left) = (pixels.margin.top - self.a.padding, pixels.margin.left - self.a.padding);
+                (x, Frame { first: (top, left), outer: pixels.outer() })
+            }
+            _ => {
+                let planes = plan.planes(x);
+                (plan.packed(planes, self.images()), Frame { first: (0, 0), outer: self.images().blocks })
+            }
+        }
+    }
+
+    /// The same of dy; `margin` is what is read around it.
+    fn dy(&self, plan: &mut Plan, dy: View, margin: Margin) -> (View, Frame) {
+        match dy.form {
+            Form::Pixels(pixels) if self.takes_pixels_of_dy() && pixels.margin.holds(margin) => {
+                (dy, Frame { first: (pixels.margin.top, pixels.margin.left), outer: pixels.outer() })
+            }
+            _ => {
+                let planes = plan.planes(dy);
+                (plan.packed(planes, self.gradients()), Frame { first: self.margin, outer: self.outer })
+            }
+        }
+    }
+
+    fn wanted_of_x(&self) -> Margin {
+        if self.takes_pixels_of_x() { self.margin_of_x() } else { Margin::default() }
+    }
+
+    fn takes_pixels_of_x(&self) -> bool {
+        self.a.stride == 1 && (self.x[1] / self.a.groups).is_multiple_of(LANES)
+    }
+
+    fn takes_pixels_of_dy(&self) -> bool {
+        self.outputs().is_multiple_of(LANES)
+    }
+
     fn outputs(&self) -> usize {
         self.y[1] / self.a.groups
     }
@@ -227,46 +288,63 @@ impl Blocks {
         }
     }
 
-    fn problem(&self, name: &'static str) -> impl Fn(&str, usize) -> String + use<> {
-        let Self { a, x, w, y, taps, margin, outer, first, held } = self;
+    fn problem(
+        &self,
+        name: &'static str,
+        [x_frame, dy_frame]: [Frame; 2],
+        output: Option<View>,
+    ) -> impl Fn(&str, usize) -> String + use<> {
+        let Self { a, x, w, y, taps, first, held, .. } = self;
         let join = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         let windows = join(&[x[0], x[1], x[2], x[3], y[1], y[2], y[3], w[2], w[3], a.stride, a.padding, a.groups]);
-        let blocks = self.images().blocks;
         let channels = [self.images().padded_channels(), padded(self.outputs())];
-        let sides = [*taps, blocks, *outer, *margin, *first, *held].map(|(height, width)| [height, width]);
+        let sides = [*taps, *first, *held].map(|(height, width)| [height, width]);
         let extents = join(&[&channels[..], sides.as_flattened()].concat());
-        move |precision, parts| format!("{name}<{precision}, Blocks<Windows<{windows}>, {extents}>, {parts}>")
+        let frames = [x_frame, dy_frame].map(|frame| {
+            let Frame { first, outer } = frame;
+            format!("Frame<{}, {}, {}, {}>", first.0, first.1, outer.0, outer.1)
+        });
+        let blocks = format!("Blocks<Windows<{windows}>, {}, {extents}>", frames.join(", "));
+        let output = output.map_or_else(String::new, |view| format!("{}, ", kind_written(view.form)));
+        move |precision, parts| format!("{name}<{precision}, {blocks}, {output}{parts}>")
     }
 
     /// x = [x, w, bias].
     fn forward(&self, plan: &mut Plan, x: &[View], y: View, e: &Epilogue) {
-        let packed = [plan.packed(x[0], self.images()), plan.packed(x[1], self.weights())];
+        let (images, frame) = self.x(plan, x[0]);
+        let packed = [images, plan.packed(x[1], self.weights())];
         let product = Product {
             what: "convolution",
-            m: self.outputs(),
-            n: self.y[0] * self.y[2] * self.y[3],
+            m: self.y[0] * self.y[2] * self.y[3],
+            n: self.outputs(),
             k: self.taps.0 * self.taps.1 * self.images().padded_channels(),
             groups: self.a.groups,
         };
-        product.launch(plan, self.problem("PackedConvolutionForward"), packed, &[x[2]], y, e);
+        let problem = self.problem("PackedConvolutionForward", [frame, Frame::default()], Some(y));
+        product.launch(plan, problem, packed, &[x[2]], y, e);
+        plan.zero_margin(y);
     }
 
     /// x = [w, dy].
     fn input_grad(&self, plan: &mut Plan, x: &[View], y: View, e: &Epilogue) {
-        let packed = [plan.packed(x[0], self.weights()), plan.packed(x[1], self.gradients())];
+        let weights = plan.packed(x[0], self.weights());
+        let (gradients, frame) = self.dy(plan, x[1], self.margin_of_dy());
         let product = Product {
             what: "convolution dx",
-            m: self.a.stride * self.a.stride * self.w[1],
-            n: self.x[0] * self.held.0 * self.held.1,
+            m: self.x[0] * self.held.0 * self.held.1,
+            n: self.a.stride * self.a.stride * self.w[1],
             k: self.taps.0 * self.taps.1 * padded(self.outputs()),
             groups: self.a.groups,
         };
-        product.launch(plan, self.problem("PackedConvolutionInputGrad"), packed, &[], y, e);
+        let problem = self.problem("PackedConvolutionInputGrad", [Frame::default(), frame], Some(y));
+        product.launch(plan, problem, [weights, gradients], &[], y, e);
+        plan.zero_margin(y);
     }
 
     /// x = [x, dy].
     fn weight_grad(&self, plan: &mut Plan, x: &[View], y: View, e: &Epilogue) {
-        let packed = [plan.packed(x[0], self.images()), plan.packed(x[1], self.gradients())];
+        let (images, x_frame) = self.x(plan, x[0]);
+        let (gradients, dy_frame) = self.dy(plan, x[1], Margin::default());
         let product = Product {
             what: "convolution dw",
             m: self.outputs(),
@@ -274,7 +352,29 @@ impl Blocks {
             k: self.y[0] * self.y[2] * self.y[3],
             groups: self.a.groups,
         };
-        product.launch(plan, self.problem("PackedConvolutionWeightGrad"), packed, &[], y, e);
+        let problem = self.problem("PackedConvolutionWeightGrad", [x_frame, dy_frame], None);
+        product.launch(plan, problem, [images, gradients], &[], y, e);
+    }
+}
+
+/// Where an operand's rows and columns lie: `kernels/tensor_layers.cu`'s `Frame`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frame {
+    first: (usize, usize),
+    outer: (usize, usize),
+}
+
+/// The zeros that an operator wants around this input, where it takes pixels.
+pub(crate) fn margin_for(item: &Item, position: usize) -> Margin {
+    let shapes = &item.shapes;
+    match (&item.operator, position) {
+        (Operator::Convolution(a), 0) => Blocks::new(*a, &shapes[0], &shapes[1], &item.output).wanted_of_x(),
+        (Operator::ConvolutionWeightGrad(a, w), 0) => Blocks::new(*a, &shapes[0], w, &shapes[1]).wanted_of_x(),
+        (Operator::ConvolutionInputGrad(a, x), 1) => {
+            let blocks = Blocks::new(*a, x, &shapes[0], &shapes[1]);
+            if blocks.takes_pixels_of_dy() { blocks.margin_of_dy() } else { Margin::default() }
+        }
+        _ => Margin::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Products in reduced precision on tensor cores, whose instructions the emulator has as warps of 32 lanes in lockstep.
 
-use graph::operators::Convolution;
+use graph::operators::{Activation, Convolution, LocalResponse, Pool};
 use lowering::{Precision, cuda::Device};
 
 use crate::{
@@ -35,6 +35,72 @@ fn products_of_odd_shapes_are_as_near_as_their_precision() {
         // Rounding shows: these are not the products of f32.
         assert!(shares.iter().all(|&share| share > 0.01), "{shares:?}");
     }
+}
+
+/// Operators whose images lie pixel by pixel, with channels in eights, alone: what they read is in planes, what they write is not.
+#[test]
+fn images_of_pixels_are_as_near_as_their_precision() {
+    let Some(device) = device("images of pixels") else { return };
+    let (small, large) = (image(3, 24, 9, 7), image(2, 136, 3, 4));
+    let mut subjects = vec![
+        expressions::batch_norm_inference(1, small),
+        expressions::dropout(2, small, 0.4),
+        expressions::add(3, small),
+        expressions::shared(4, small),
+    ];
+    for x in [small, large, image(5, 8, 20, 21)] {
+        subjects.extend([expressions::batch_norm(5, x), expressions::local_response(6, x, LocalResponse::PAPER)]);
+    }
+    for pool in [Pool { size: 3, stride: 2 }, Pool { size: 2, stride: 2 }, Pool { size: 2, stride: 3 }] {
+        subjects.extend([expressions::max_pool(7, small, pool), expressions::average_pool(8, small, pool)]);
+    }
+    let kinds = [Activation::Relu, Activation::Tanh, Activation::Sigmoid];
+    subjects.extend(kinds.map(|kind| expressions::activation(9, kind, small)));
+    for (precision, relative) in REDUCED {
+        let gpu = &mut Gpu::at(precision, &device);
+        let worst = subjects.iter().map(|subject| check(subject, gpu, relative)).fold(0.0, f64::max);
+        println!("{precision}: {worst:.3} of {relative}");
+    }
+}
+
+/// Chains of them, in which one kernel reads the pixels that another has written, with the margins that convolutions want. Errors add up, and
+/// normalizations take differences of what was rounded: bounds are about twice what the emulator shows, eight times as wide for three
+/// bits less.
+#[test]
+fn chains_of_images_of_pixels() {
+    let Some(device) = device("chains of images of pixels") else { return };
+    for (precision, tolerance) in [(Precision::Tf32, 0.008), (Precision::Bf16, 0.06)] {
+        let gpu = &mut Gpu::at(precision, &device);
+        let mut subjects = vec![expressions::branches(4, image(2, 8, 6, 7), 16)];
+        subjects.extend((0..12).map(|seed| expressions::random(seed, image(3, 8, 5, 6), 3 + seed as usize)));
+        if precision == Precision::Tf32 {
+            // In bf16 other values become the largest of their windows, which moves whole gradients.
+            let pool = Pool { size: 2, stride: 2 };
+            let tanh = Activation::Tanh;
+            subjects.push(expressions::convolution_activation_pool(1, image(3, 8, 9, 8), 16, tanh, pool));
+            subjects.push(expressions::block(2, image(3, 8, 8, 9), 24, Pool { size: 3, stride: 2 }));
+        }
+        let mut worst = 0.0_f64;
+        for subject in &subjects {
+            let (expected, got) = (subject.evaluate(&mut Reference::<f64>::default()), subject.evaluate(gpu));
+            assert_eq!(got.len(), expected.len());
+            for (name, expected) in expected.iter().filter(|(name, _)| *name != "loss") {
+                worst = worst.max(assert_close(name, &got[name], expected, tolerance, tolerance));
+            }
+        }
+        println!("{precision}: {worst:.3} of {tolerance}");
+        assert!(worst > 0.1, "rounding shows");
+    }
+}
+
+#[test]
+fn nan_stays_nan_in_pixels() {
+    let Some(device) = device("NaN in pixels") else { return };
+    parity::check_nan(&mut Gpu::at(Precision::Bf16, &device), image(2, 8, 6, 6), &[0, 50, 100, 300]);
+}
+
+fn image(n: usize, c: usize, h: usize, w: usize) -> Images {
+    Images { n, c, h, w }
 }
 
 /// A barrier that is missing, or a copy that nobody waits for, shows when threads run in another order and copies arrive late.

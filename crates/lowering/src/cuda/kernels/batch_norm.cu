@@ -1,5 +1,6 @@
 // Sums over all but the second dimension, and batch normalization (Ioffe & Szegedy 2015). A channel's values are split into PARTS ranges by
-// the shape alone; a block sums each range, and one thread adds a channel's parts in order.
+// the shape alone; a block sums each range, and one thread adds a channel's parts in order. These are the sums along planes; `pixels.cu` has
+// those of pixels.
 
 template <int IMAGES, int CHANNELS, int PLANE, int RANGES>
 struct Channels {
@@ -76,13 +77,18 @@ DEVICE void moments(const float* partial, float* statistics) {
     statistics[S::C + channel] = squares / count;
 }
 
-template <class S, class Epilogue>
-DEVICE void batch_normalize(const float* x, const float* statistics, const float* gamma, const float* beta, float* y, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= S::COUNT * S::C) return;
-    const int c = i / S::P % S::C;
-    const float scale = gamma[c] * inverse_deviation(statistics[S::C + c]);
-    y[i] = epilogue((x[i] - statistics[c]) * scale + beta[c], i);
+// (x − mean) / √(variance + ε) · γ + β.
+template <class Order, class X, class Y, class Epilogue>
+DEVICE void batch_normalize(const X& x, const float* statistics, const float* gamma, const float* beta, const Y& y, const Epilogue& epilogue) {
+    each<Order>(y, epilogue, [&](Spot at, float (&values)[Order::LANES]) {
+        x.load(at, values);
+#pragma unroll
+        for (int j = 0; j < Order::LANES; j++) {
+            const int c = at.c + j;
+            const float scale = gamma[c] * inverse_deviation(statistics[Order::C + c]);
+            values[j] = (values[j] - statistics[c]) * scale + beta[c];
+        }
+    });
 }
 
 // Parts of dgamma = Σ dy·x̂ and dbeta = Σ dy. partial [2, C, PARTS]. Grid: (PARTS, C).
@@ -106,16 +112,25 @@ DEVICE void batch_parameter_parts(const float* x, const float* statistics, const
     }
 }
 
-template <class S, class Epilogue>
-DEVICE void batch_input_grad(const float* x, const float* statistics, const float* gamma, const float* parameter_grad, const float* dy,
-                             float* dx, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= S::COUNT * S::C) return;
-    const int c = i / S::P % S::C;
-    const float inverse = inverse_deviation(statistics[S::C + c]), share = 1.0f / S::COUNT;
-    const float normalized = (x[i] - statistics[c]) * inverse;
-    const float apart = dy[i] - parameter_grad[S::C + c] * share - normalized * (parameter_grad[c] * share);
-    dx[i] = epilogue(gamma[c] * inverse * apart, i);
+// COUNT: values of a channel.
+template <class Order, int COUNT, class X, class DY, class DX, class Epilogue>
+DEVICE void batch_input_grad(const X& x, const float* statistics, const float* gamma, const float* parameter_grad, const DY& dy, const DX& dx,
+                             const Epilogue& epilogue) {
+    constexpr int LANES = Order::LANES;
+    each<Order>(dx, epilogue, [&](Spot at, float (&values)[LANES]) {
+        float given[LANES];
+        x.load(at, values);
+        dy.load(at, given);
+        constexpr float SHARE = 1.0f / COUNT;
+#pragma unroll
+        for (int j = 0; j < LANES; j++) {
+            const int c = at.c + j;
+            const float inverse = inverse_deviation(statistics[Order::C + c]);
+            const float normalized = (values[j] - statistics[c]) * inverse;
+            const float apart = given[j] - parameter_grad[Order::C + c] * SHARE - normalized * (parameter_grad[c] * SHARE);
+            values[j] = gamma[c] * inverse * apart;
+        }
+    });
 }
 
 DEVICE void update_running(float* mean, float* variance, const float* statistics, int channels, float momentum, float unbiased) {

@@ -50,10 +50,10 @@ struct ConvolutionForward {
         return inside ? x[column.base + (k.offset * S::H + iy) * S::W + ix] : 0.0f;
     }
     template <class Epilogue>
-    DEVICE void write(int group, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int group, int m, int n, float sum, const Epilogue& epilogue) const {
         const int o = group * M + m, image = n / S::P, pixel = n % S::P;
         const int at = (image * S::O + o) * S::P + pixel;
-        y[at] = epilogue(sum + bias[o], at);
+        put(y, at, sum + bias[o], epilogue);
     }
 };
 
@@ -86,10 +86,10 @@ struct ConvolutionInputGrad {
         return oy < S::OH && ox < S::OW ? dy[column.base + (k.offset * S::OH + oy) * S::OW + ox] : 0.0f;
     }
     template <class Epilogue>
-    DEVICE void write(int group, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int group, int m, int n, float sum, const Epilogue& epilogue) const {
         const int image = n / (S::H * S::W), pixel = n % (S::H * S::W);
         const int at = (image * S::C + group * M + m) * S::H * S::W + pixel;
-        dx[at] = epilogue(sum, at);
+        put(dx, at, sum, epilogue);
     }
 };
 
@@ -124,8 +124,8 @@ struct ConvolutionWeightGrad {
         return inside ? x[k.image * S::C * S::H * S::W + column.offset + iy * S::W + ix] : 0.0f;
     }
     template <class Epilogue>
-    DEVICE void write(int group, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int group, int m, int n, float sum, const Epilogue& epilogue) const {
         const int at = (group * M + m) * N + n;
-        dw[at] = epilogue(sum, at);
+        put(dw, at, sum, epilogue);
     }
 };

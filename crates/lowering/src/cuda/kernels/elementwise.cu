@@ -31,12 +31,16 @@ DEVICE unsigned key_word(unsigned seed, unsigned layer, float a, float b) {
     return mix(mix(seed ^ (layer * 0x9e3779b9u)) ^ (mix((unsigned)a) + mix((unsigned)b ^ 0x5bd1e995u)));
 }
 
-// `value` at `position`, dropped or scaled up (Srivastava et al. 2014).
-DEVICE float drop(float value, int position, const float* key, unsigned layer, unsigned threshold, float scale) {
+// Drops values or scales them up (Srivastava et al. 2014), by their positions in planes.
+template <int LANES>
+DEVICE void drop(float (&values)[LANES], Spot at, const float* key, unsigned layer, unsigned threshold, float scale) {
     const unsigned first = key_word(0x243f6a88u, layer, key[0], key[1]);
     const unsigned second = key_word(0x85a308d3u, layer, key[2], key[3]);
-    const bool keeps = mix(mix((unsigned)position ^ first) + second) >= threshold;
-    return keeps ? value * scale : 0.0f;
+#pragma unroll
+    for (int j = 0; j < LANES; j++) {
+        const bool keeps = mix(mix((unsigned)(at.flat + j * at.plane) ^ first) + second) >= threshold;
+        values[j] = keeps ? values[j] * scale : 0.0f;
+    }
 }
 
 DEVICE void fill(float* y, int n, float value) {
@@ -46,7 +50,13 @@ DEVICE void fill(float* y, int n, float value) {
 
 // y = epilogue(x).
 template <class Epilogue>
-DEVICE void map(const float* x, float* y, int n, Epilogue epilogue) {
+DEVICE void map(const float* x, float* y, int n, const Epilogue& epilogue) {
     const int i = first_index();
-    if (i < n) y[i] = epilogue(x[i], i);
+    if (i < n) put(y, i, x[i], epilogue);
+}
+
+// The same of images, from one form to another.
+template <class Order, class X, class Y, class Epilogue>
+DEVICE void map_image(const X& x, const Y& y, const Epilogue& epilogue) {
+    each<Order>(y, epilogue, [&](Spot at, float (&values)[Order::LANES]) { x.load(at, values); });
 }

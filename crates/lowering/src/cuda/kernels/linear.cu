@@ -19,9 +19,9 @@ struct LinearForward {
     DEVICE float a(Row row, Step k) const { return x[row + k]; }
     DEVICE float b(Step k, Column column) const { return w[column + k]; }
     template <class Epilogue>
-    DEVICE void write(int, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int, int m, int n, float sum, const Epilogue& epilogue) const {
         const int at = m * OUT + n;
-        y[at] = epilogue(sum + bias[n], at);
+        put(y, at, sum + bias[n], epilogue);
     }
 };
 
@@ -43,9 +43,9 @@ struct LinearInputGrad {
     DEVICE float a(Row row, Step k) const { return dy[row + k]; }
     DEVICE float b(Step k, Column column) const { return w[k * IN + column]; }
     template <class Epilogue>
-    DEVICE void write(int, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int, int m, int n, float sum, const Epilogue& epilogue) const {
         const int at = m * IN + n;
-        dx[at] = epilogue(sum, at);
+        put(dx, at, sum, epilogue);
     }
 };
 
@@ -67,8 +67,8 @@ struct LinearWeightGrad {
     DEVICE float a(Row row, Step k) const { return dy[k * OUT + row]; }
     DEVICE float b(Step k, Column column) const { return x[k * IN + column]; }
     template <class Epilogue>
-    DEVICE void write(int, int m, int n, float sum, Epilogue epilogue) const {
+    DEVICE void write(int, int m, int n, float sum, const Epilogue& epilogue) const {
         const int at = m * IN + n;
-        dw[at] = epilogue(sum, at);
+        put(dw, at, sum, epilogue);
     }
 };

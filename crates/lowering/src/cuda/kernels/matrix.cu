@@ -23,7 +23,7 @@ DEVICE int patch_at(int t, int i, int threads) {
 
 // Grid: (tiles of N, tiles of M, GROUPS × SPLITS).
 template <class T, class Problem, class Epilogue>
-DEVICE void multiply(const Problem problem, float* partial, Epilogue epilogue) {
+DEVICE void multiply(const Problem problem, float* partial, const Epilogue& epilogue) {
     constexpr int LOADS_A = T::BM * T::BK / THREADS, LOADS_B = T::BN * T::BK / THREADS;
     constexpr int TX = T::BN / T::TN, TY = T::BM / T::TM;
     // One column more, against bank conflicts where neighbours in k are written.
@@ -111,7 +111,7 @@ DEVICE void multiply(const Problem problem, float* partial, Epilogue epilogue) {
 
 // Adds the parts of K in order, one thread for each element of C.
 template <class Problem, class Epilogue>
-DEVICE void combine(const Problem problem, const float* partial, Epilogue epilogue) {
+DEVICE void combine(const Problem problem, const float* partial, const Epilogue& epilogue) {
     constexpr int SIZE = Problem::M * Problem::N;
     const int i = first_index();
     if (i >= Problem::GROUPS * SIZE) return;

@@ -1,9 +1,17 @@
-// Pooling without padding. Gradients are gathered, not scattered: a thread for each pixel of x adds what its windows give it, in their order.
+// Pooling without padding. Gradients are gathered, not scattered: a spot of x adds what its windows give it, in their order.
+//
+// Order says how threads take the values that a kernel makes, Windows how they take those of y.
 
-template <int PLANES_, int HEIGHT, int WIDTH, int WINDOW, int STEP>
-struct Pool {
-    static constexpr int PLANES = PLANES_, H = HEIGHT, W = WIDTH, SIZE = WINDOW, STRIDE = STEP;
+template <int N, int C, int H_, int W_, int WINDOW, int STEP>
+struct Pool : Extents<N, C, H_, W_> {
+    static constexpr int H = H_, W = W_, SIZE = WINDOW, STRIDE = STEP;
     static constexpr int OH = (H - SIZE) / STRIDE + 1, OW = (W - SIZE) / STRIDE + 1;
+
+    // Spot of x that a window begins with.
+    static DEVICE Spot corner(Spot window) { return Pool::spot(window.n, window.c, window.y * STRIDE, window.x * STRIDE); }
+    static DEVICE Spot move(Spot at, int down, int right) {
+        return {at.n, at.c, at.y + down, at.x + right, at.flat + down * W + right, at.plane};
+    }
 
     // First and one past the last window along one side that hold position `at`, of `count`.
     static DEVICE int first_window(int at) { return at < SIZE ? 0 : (at - SIZE) / STRIDE + 1; }
@@ -13,82 +21,95 @@ struct Pool {
     }
 };
 
-// Position of the first largest value of the window at `corner`; NaN over all numbers.
-template <class P>
-DEVICE int first_largest(const float* x, int corner) {
-    int best = corner;
-    float largest = x[corner];
-    for (int y = 0; y < P::SIZE; y++) {
-        for (int i = 0; i < P::SIZE; i++) {
-            if (y + i == 0) continue;
-            const int at = corner + y * P::W + i;
-            const float value = x[at];
-            if (value > largest || value != value) {
-                largest = value;
-                best = at;
+// The largest value of a window and which of its values is the first such one; NaN over all numbers.
+template <class P, int LANES, class X>
+DEVICE void first_largest(const X& x, Spot window, float (&largest)[LANES], int (&first)[LANES]) {
+    const Spot corner = P::corner(window);
+    x.load(corner, largest);
+#pragma unroll
+    for (int j = 0; j < LANES; j++) first[j] = 0;
+    for (int i = 1; i < P::SIZE * P::SIZE; i++) {
+        float values[LANES];
+        x.load(P::move(corner, i / P::SIZE, i % P::SIZE), values);
+#pragma unroll
+        for (int j = 0; j < LANES; j++) {
+            if (values[j] > largest[j] || values[j] != values[j]) {
+                largest[j] = values[j];
+                first[j] = i;
             }
         }
     }
-    return best;
 }
 
-template <class P, class Epilogue>
-DEVICE void max_pool(const float* x, float* y, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= P::PLANES * P::OH * P::OW) return;
-    const int plane = i / (P::OH * P::OW), oy = i / P::OW % P::OH, ox = i % P::OW;
-    y[i] = epilogue(x[first_largest<P>(x, (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE)], i);
+template <class P, class Order, class X, class Y, class Epilogue>
+DEVICE void max_pool(const X& x, const Y& y, const Epilogue& epilogue) {
+    each<Order>(y, epilogue, [&](Spot at, float (&values)[Order::LANES]) {
+        int first[Order::LANES];
+        first_largest<P>(x, at, values, first);
+    });
 }
 
-// Where the first largest value of each window lies, as the bits of a word, for `max_pool_grad`: else each pixel would search all windows that
-// hold it. One thread for each window.
-template <class P>
-DEVICE void largest_positions(const float* x, float* positions) {
+// Which value of each window is the first largest, for `max_pool_grad`: else each spot would search all windows that hold it.
+template <class P, class Windows, class X>
+DEVICE void largest_positions(const X& x, unsigned short* positions) {
+    constexpr int LANES = Windows::LANES;
     const int i = first_index();
-    if (i >= P::PLANES * P::OH * P::OW) return;
-    const int plane = i / (P::OH * P::OW), oy = i / P::OW % P::OH, ox = i % P::OW;
-    const int corner = (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE;
-    positions[i] = __uint_as_float((unsigned)first_largest<P>(x, corner));
+    if (i >= Windows::COUNT) return;
+    float largest[LANES];
+    int first[LANES];
+    first_largest<P>(x, Windows::first(i), largest, first);
+    unsigned short narrow[LANES];
+#pragma unroll
+    for (int j = 0; j < LANES; j++) narrow[j] = (unsigned short)first[j];
+    Several<unsigned short, LANES>::store(positions + i * LANES, narrow);
 }
 
-template <class P, class Epilogue>
-DEVICE void max_pool_grad(const float* positions, const float* dy, float* dx, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= P::PLANES * P::H * P::W) return;
-    const int plane = i / (P::H * P::W), iy = i / P::W % P::H, ix = i % P::W;
-    float sum = 0.0f;
-    for (int oy = P::first_window(iy); oy < P::end_window(iy, P::OH); oy++) {
-        for (int ox = P::first_window(ix); ox < P::end_window(ix, P::OW); ox++) {
-            const int window = (plane * P::OH + oy) * P::OW + ox;
-            if ((int)__float_as_uint(positions[window]) == i) sum += dy[window];
+template <class P, class Windows, class Order, class DY, class DX, class Epilogue>
+DEVICE void max_pool_grad(const unsigned short* positions, const DY& dy, const DX& dx, const Epilogue& epilogue) {
+    constexpr int LANES = Order::LANES;
+    each<Order>(dx, epilogue, [&](Spot at, float (&sums)[LANES]) {
+        for (int oy = P::first_window(at.y); oy < P::end_window(at.y, P::OH); oy++) {
+            for (int ox = P::first_window(at.x); ox < P::end_window(at.x, P::OW); ox++) {
+                const Spot window = Windows::spot(at.n, at.c, oy, ox);
+                const int here = (at.y - oy * P::STRIDE) * P::SIZE + at.x - ox * P::STRIDE;
+                unsigned short first[LANES];
+                Several<unsigned short, LANES>::load(positions + Windows::index(window), first);
+                float given[LANES];
+                dy.load(window, given);
+#pragma unroll
+                for (int j = 0; j < LANES; j++) sums[j] += (int)first[j] == here ? given[j] : 0.0f;
+            }
         }
-    }
-    dx[i] = epilogue(sum, i);
+    });
 }
 
-template <class P, class Epilogue>
-DEVICE void average_pool(const float* x, float* y, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= P::PLANES * P::OH * P::OW) return;
-    const int plane = i / (P::OH * P::OW), oy = i / P::OW % P::OH, ox = i % P::OW;
-    const float* corner = x + (plane * P::H + oy * P::STRIDE) * P::W + ox * P::STRIDE;
-    float sum = 0.0f;
-    for (int wy = 0; wy < P::SIZE; wy++) {
-        for (int wx = 0; wx < P::SIZE; wx++) sum += corner[wy * P::W + wx];
-    }
-    y[i] = epilogue(sum * (1.0f / (P::SIZE * P::SIZE)), i);
-}
-
-template <class P, class Epilogue>
-DEVICE void average_pool_grad(const float* dy, float* dx, Epilogue epilogue) {
-    const int i = first_index();
-    if (i >= P::PLANES * P::H * P::W) return;
-    const int plane = i / (P::H * P::W), iy = i / P::W % P::H, ix = i % P::W;
-    float sum = 0.0f;
-    for (int oy = P::first_window(iy); oy < P::end_window(iy, P::OH); oy++) {
-        for (int ox = P::first_window(ix); ox < P::end_window(ix, P::OW); ox++) {
-            sum += dy[(plane * P::OH + oy) * P::OW + ox] * (1.0f / (P::SIZE * P::SIZE));
+template <class P, class Order, class X, class Y, class Epilogue>
+DEVICE void average_pool(const X& x, const Y& y, const Epilogue& epilogue) {
+    constexpr int LANES = Order::LANES;
+    each<Order>(y, epilogue, [&](Spot at, float (&sums)[LANES]) {
+        const Spot corner = P::corner(at);
+        for (int i = 0; i < P::SIZE * P::SIZE; i++) {
+            float values[LANES];
+            x.load(P::move(corner, i / P::SIZE, i % P::SIZE), values);
+#pragma unroll
+            for (int j = 0; j < LANES; j++) sums[j] += values[j];
         }
-    }
-    dx[i] = epilogue(sum, i);
+#pragma unroll
+        for (int j = 0; j < LANES; j++) sums[j] *= 1.0f / (P::SIZE * P::SIZE);
+    });
+}
+
+template <class P, class Windows, class Order, class DY, class DX, class Epilogue>
+DEVICE void average_pool_grad(const DY& dy, const DX& dx, const Epilogue& epilogue) {
+    constexpr int LANES = Order::LANES;
+    each<Order>(dx, epilogue, [&](Spot at, float (&sums)[LANES]) {
+        for (int oy = P::first_window(at.y); oy < P::end_window(at.y, P::OH); oy++) {
+            for (int ox = P::first_window(at.x); ox < P::end_window(at.x, P::OW); ox++) {
+                float given[LANES];
+                dy.load(Windows::spot(at.n, at.c, oy, ox), given);
+#pragma unroll
+                for (int j = 0; j < LANES; j++) sums[j] += given[j] * (1.0f / (P::SIZE * P::SIZE));
+            }
+        }
+    });
 }

@@ -1,16 +1,11 @@
 // What all families share. Every kernel is a device function, templated on shapes; the lowering writes one `__global__` wrapper around each
-// use of one, so that shapes are constants. Tensors are contiguous f32, images [N, C, H, W]; indices are int, since the lowering refuses
+// use of one, so that shapes are constants. How tensors lie is told in `forms.cu`; indices are int, since the lowering refuses
 // tensors of 2^31 values and more. No atomics: every sum is taken in an order that depends on the shapes alone.
 
 #define DEVICE __device__ __forceinline__
 
 // Threads of a block, unless a kernel says otherwise.
 constexpr int THREADS = 256;
-
-// No epilogue: the value goes as it is.
-struct Keep {
-    DEVICE float operator()(float value, int) const { return value; }
-};
 
 DEVICE int first_index() {
     return (int)(blockIdx.x * THREADS + threadIdx.x);

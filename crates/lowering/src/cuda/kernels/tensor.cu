@@ -6,7 +6,8 @@
 // `load_matrices` reads at once lie in different banks. As in `matrix.cu`, SPLITS blocks may sum a part of K each; `combine` adds them in order.
 //
 // A problem gives: M, N, K, GROUPS, SPLITS; M_READ and N_READ, how far A and B may be read; A_ALONG_K and B_ALONG_K, which way chunks lie; `a`
-// and `b`; a_row, a_step, b_column and b_step, whose sums are positions in them; and `write`.
+// and `b`; a_row, a_step, b_column and b_step, whose sums are positions in them; `write`; and PAIRS, whether neighbours in N, the first of which
+// is even, are neighbours in the output too: then `write_lanes` takes both.
 
 template <class Precision_, int TILE_M, int TILE_N, int WARPS_M_>
 struct TensorTiles {
@@ -61,19 +62,22 @@ struct Operand {
     }
 };
 
-// Grid: (tiles of M and N, those of M first, so that blocks beside each other read the same part of B; GROUPS × SPLITS).
+// Grid: (tiles of M and N, those of the shorter side first, so that blocks beside each other read the same part of the longer one's operand;
+// GROUPS × SPLITS).
 template <class T, class Problem, class Epilogue>
-DEVICE void multiply_packed(const Problem problem, float* partial, Epilogue epilogue) {
+DEVICE void multiply_packed(const Problem problem, float* partial, const Epilogue& epilogue) {
     using Precision = typename T::Precision;
     using A = Operand<T, T::BM, Problem::A_ALONG_K>;
     using B = Operand<T, T::BN, Problem::B_ALONG_K>;
     __shared__ Chunk tile_a[T::STAGES][A::CHUNKS];
     __shared__ Chunk tile_b[T::STAGES][B::CHUNKS];
 
-    constexpr int TILES_M = (Problem::M + T::BM - 1) / T::BM, TILES_K = (Problem::K + T::BK - 1) / T::BK;
+    constexpr int TILES_M = (Problem::M + T::BM - 1) / T::BM, TILES_N = (Problem::N + T::BN - 1) / T::BN, TILES_K = (Problem::K + T::BK - 1) / T::BK;
     constexpr int SHARE = (TILES_K + Problem::SPLITS - 1) / Problem::SPLITS * T::BK;
     const int thread = threadIdx.x, lane = thread % T::WARP, warp = thread / T::WARP;
-    const int m0 = blockIdx.x % TILES_M * T::BM, n0 = blockIdx.x / TILES_M * T::BN;
+    constexpr bool M_FIRST = TILES_M <= TILES_N;
+    const int m0 = (int)(M_FIRST ? blockIdx.x % TILES_M : blockIdx.x / TILES_N) * T::BM;
+    const int n0 = (int)(M_FIRST ? blockIdx.x / TILES_M : blockIdx.x % TILES_N) * T::BN;
     const int group = blockIdx.y / Problem::SPLITS, split = blockIdx.y % Problem::SPLITS;
     const int begin = split * SHARE, end = begin + SHARE < Problem::K ? begin + SHARE : Problem::K;
     const int tiles = (end - begin + T::BK - 1) / T::BK;
@@ -154,13 +158,22 @@ DEVICE void multiply_packed(const Problem problem, float* partial, Epilogue epil
 #pragma unroll
         for (int j = 0; j < T::FRAGMENTS_N; j++) {
 #pragma unroll
-            for (int value = 0; value < 4; value++) {
-                const int m = m0 + warp_m + i * 16 + lane / 4 + value / 2 * 8, n = n0 + warp_n + j * 8 + lane % 4 * 2 + value % 2;
-                if (m >= Problem::M || n >= Problem::N) continue;
-                if (Problem::SPLITS > 1) {
-                    partial[(blockIdx.y * Problem::M + m) * Problem::N + n] = sums[i][j][value];
+            for (int half = 0; half < 2; half++) {
+                const int m = m0 + warp_m + i * 16 + lane / 4 + half * 8, n = n0 + warp_n + j * 8 + lane % 4 * 2;
+                if (m >= Problem::M) continue;
+                float two[2] = {sums[i][j][2 * half], sums[i][j][2 * half + 1]};
+                if constexpr (Problem::PAIRS && Problem::SPLITS == 1) {
+                    if (n < Problem::N) problem.write_lanes(group, m, n, two, epilogue);
                 } else {
-                    problem.write(group, m, n, sums[i][j][value], epilogue);
+#pragma unroll
+                    for (int value = 0; value < 2; value++) {
+                        if (n + value >= Problem::N) continue;
+                        if (Problem::SPLITS > 1) {
+                            partial[(blockIdx.y * Problem::M + m) * Problem::N + n + value] = two[value];
+                        } else {
+                            problem.write(group, m, n + value, two[value], epilogue);
+                        }
+                    }
                 }
             }
         }

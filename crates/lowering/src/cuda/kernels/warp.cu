@@ -18,6 +18,7 @@ struct Bf16 {
         if (value != value) return (Value)(bits >> 16 | 0x40u);
         return (Value)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
     }
+    static DEVICE float widen(Value value) { return __uint_as_float((unsigned)value << 16); }
 };
 
 // A float with 10 bits of mantissa in the place of one with 23, rounded to nearest, ties away from zero as `cvt.rna.tf32` does.
@@ -30,6 +31,7 @@ struct Tf32 {
         if (value != value) return bits | 0x400000u;
         return (bits + 0x1000u) & ~0x1fffu;
     }
+    static DEVICE float widen(Value value) { return __uint_as_float(value); }
 };
 
 #ifndef EMULATED
