@@ -1,4 +1,5 @@
-//! Writes what AlexNet's training step would run on a GPU: `cargo run -p lowering --example launches -- FOLDER [BATCH] [PRECISION]`.
+//! Writes what a training step would run on a GPU: `cargo run -p lowering --example launches -- FOLDER [BATCH] [PRECISION] [NETWORK]`, the network
+//! `alexnet` (3×227×227, the default) or `lenet5`.
 //!
 //! `FOLDER/step.cu` is the CUDA source, `FOLDER/launches.csv` has a line for each launch. `roofline.py` beside this file reads both.
 
@@ -16,8 +17,12 @@ fn main() {
     let precision = Precision::ALL.into_iter().find(|precision| precision.to_string() == asked);
     let precision = precision.expect("PRECISION is f32, tf32 or bf16");
 
-    let model = Model { architecture: Architecture::AlexNet, ..Model::default() };
-    let network = Network::new(&model, [3, 227, 227], 1000).expect("AlexNet");
+    let (architecture, input, classes) = match arguments.next().as_deref() {
+        None | Some("alexnet") => (Architecture::AlexNet, [3, 227, 227], 1000),
+        Some("lenet5") => (Architecture::LeNet5, [1, 28, 28], 10),
+        Some(other) => panic!("NETWORK is alexnet or lenet5, not {other}"),
+    };
+    let network = Network::new(&Model { architecture, ..Model::default() }, input, classes).expect("a network");
     let train = Train { batch_size, ..Train::default() };
     let (mut graph, _) = Variables::for_training(&network, &train).training_graph(batch_size, &train);
     graph.compile(Autograd, ());

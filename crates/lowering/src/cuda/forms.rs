@@ -7,11 +7,7 @@ use super::{
     source::{Call, Epilogue, Plan, View},
     tensor::margin_for,
 };
-use crate::{
-    Precision,
-    fusion::Group,
-    schedule::Item,
-};
+use crate::{Precision, fusion::Group, schedule::Item};
 
 /// Channels that a thread takes at once, and that images of pixels come in multiples of: 16 bytes of bf16.
 pub(crate) const LANES: usize = 8;
@@ -127,11 +123,17 @@ pub(crate) fn forms(items: &[Item], fusion: &[Group], precision: Precision) -> V
     forms
 }
 
+/// Pixels of a run, as `kernels/forms.cu` has them.
+const RUN: usize = 4;
+
 /// How the threads of a kernel take the values of an image: an order of `kernels/forms.cu`.
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) kind: String,
-    /// Values, or runs of `lanes` channels, with those of the margin.
+    /// Values, or `lanes` channels of a pixel, with those of the margin.
     pub(crate) threads: usize,
+    /// The same where a thread takes a run of pixels.
+    pub(crate) runs: usize,
     pub(crate) lanes: usize,
     pub(crate) pixels: bool,
 }
@@ -146,7 +148,8 @@ impl Order {
         if inputs.iter().any(|input| input.form != Form::Planes) {
             return Self::by_pixels(shape, lanes, Margin::default(), (*h, *w));
         }
-        Self { kind: format!("PlaneOrder<{n}, {c}, {h}, {w}>"), threads: n * c * h * w, lanes: 1, pixels: false }
+        let (kind, threads) = (format!("PlaneOrder<{n}, {c}, {h}, {w}>"), n * c * h * w);
+        Self { kind, threads, runs: threads, lanes: 1, pixels: false }
     }
 
     /// As another order takes its own values.
@@ -158,12 +161,21 @@ impl Order {
         own
     }
 
+    /// The same over what is inside alone.
+    pub(crate) fn without_margin(&self, shape: &[usize]) -> Self {
+        if !self.pixels {
+            return self.clone();
+        }
+        Self::by_pixels(shape, self.lanes, Margin::default(), (shape[2], shape[3]))
+    }
+
     fn by_pixels(shape: &[usize], lanes: usize, margin: Margin, outer: (usize, usize)) -> Self {
         let [n, c, h, w] = shape else { panic!("{shape:?} is no image") };
         let (top, left, rows, columns) = (margin.top, margin.left, outer.0, outer.1);
         Self {
             kind: format!("PixelOrder<{n}, {c}, {h}, {w}, {lanes}, {top}, {left}, {rows}, {columns}>"),
             threads: n * rows * columns * c / lanes,
+            runs: (n * rows * columns).div_ceil(RUN) * c / lanes,
             lanes,
             pixels: true,
         }
@@ -196,7 +208,7 @@ impl Plan {
         let order = Order::new(shape, Some(y), &[x], LANES);
         let mut call = Call::new(what);
         let operands = [call.takes(x), call.gives(y), call.epilogue(epilogue)].join(", ");
-        self.launch_over(call, &order, &format!("map_image<{}>({operands})", order.kind));
+        self.launch_over(call, order.threads, &format!("map_image<{}>({operands})", order.kind));
     }
 
     /// Zeros around an image whose values another kernel writes.
@@ -208,7 +220,7 @@ impl Plan {
         let order = Order::new(&shape, Some(y), &[], LANES);
         let mut call = Call::new("margin");
         let body = format!("zero_margin<{}>({})", order.kind, call.gives(y));
-        self.launch_over(call, &order, &body);
+        self.launch_over(call, order.threads, &body);
     }
 }
 

@@ -38,7 +38,7 @@ use self::source::{Epilogue, Plan, View};
 use crate::{
     Precision,
     fusion::{Group, groups},
-    schedule::schedule,
+    schedule::{Item, schedule},
 };
 
 /// Lowers every operator of a graph into one [`Program`].
@@ -144,14 +144,24 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
             (_, Group::Head { members }) => {
                 let epilogue = Epilogue::new(&items, members, &view);
                 let inputs: Vec<View> = items[item].inputs.iter().map(|&input| view(input)).collect();
-                let output = (items[item].operator.writes().is_empty())
-                    .then(|| plan.value(&items[item].output, forms[item]));
-                operators::kernel(&mut plan, &items[item], &inputs, output, epilogue);
+                let output =
+                    (items[item].operator.writes().is_empty()).then(|| plan.value(&items[item].output, forms[item]));
+                let again = goes_back(&items, item);
+                operators::kernel(&mut plan, &items[item], &inputs, output, epilogue, again);
                 for &made in [item].iter().chain(members) {
                     views[made] = output;
                 }
             }
         }
     }
+    let steps = std::mem::take(&mut plan.steps);
+    operators::update(&mut plan, &steps);
     plan
+}
+
+/// Whether an item is a max pooling whose gradient is wanted.
+fn goes_back(items: &[Item], item: usize) -> bool {
+    let Operator::MaxPool(pool) = items[item].operator else { return false };
+    let is_gradient = |operator: &Operator| matches!(operator, Operator::MaxPoolGrad(of) if *of == pool);
+    items.iter().any(|other| is_gradient(&other.operator) && other.inputs[0] == items[item].inputs[0])
 }

@@ -22,11 +22,16 @@ const PIXEL_RANGE: usize = 512;
 const MOST_PIXEL_RANGES: usize = 256;
 /// Runs of [`LANES`] channels that such a block takes at most, a power of two.
 const MOST_CHUNKS: usize = 16;
+/// Values of a parameter whose update goes with those of others, at the end.
+const SMALL_PARAMETER: usize = 1 << 20;
+/// Parameters that one kernel updates at most: it may have 4 KB of arguments.
+const MOST_STEPS: usize = 40;
 /// Values of a gradient whose squares one block sums, as `kernels/update.cu` has it.
 const SQUARE_RANGE: usize = 8192;
 
-/// Appends the kernels of one operator. Exhaustive: an operator without a lowering does not compile.
-pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<View>, epilogue: Epilogue) {
+/// Appends the kernels of one operator; `again` says that its gradient comes later. Exhaustive: an operator without a lowering does not
+/// compile.
+pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<View>, epilogue: Epilogue, again: bool) {
     let y = || output.expect("the operator has a value");
     let shapes = &item.shapes;
     let e = &epilogue;
@@ -91,17 +96,25 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             let operands = [x[0], x[1], y()];
             linear(plan, "linear dw", "LinearWeightGrad", &product, [rows, inputs, outputs], &operands, e);
         }
+        Operator::MaxPool(pool) if again => {
+            let output = pool.output_shape(&shapes[0]);
+            let order = Order::new(&output, Some(y()), &[x[0]], LANES);
+            let windows = order.without_margin(&output);
+            // Halves of a word.
+            let positions = plan.temporary(elements(&output).div_ceil(2));
+            let mut call = Call::new("max pool");
+            let operands = [call.takes(x[0]), call.writes_halves(positions), call.gives(y()), call.epilogue(e)];
+            let kinds = [&windows_of(*pool, &shapes[0]), &windows.kind, &order.kind].map(String::as_str).join(", ");
+            let body = format!("max_pool_with_positions<{kinds}>({})", operands.join(", "));
+            plan.launch_over(call, order.threads, &body);
+            plan.positions.insert((x[0], pool.size, pool.stride), (positions, windows));
+        }
         Operator::MaxPool(pool) => pooling(plan, "max pool", "max_pool", *pool, &shapes[0], x[0], y(), e),
         Operator::MaxPoolGrad(pool) => {
-            let windows = Order::new(&shapes[1], None, &[x[0], x[1], y()], LANES);
-            // Halves of a word.
-            let positions = plan.temporary(elements(&shapes[1]).div_ceil(2));
-            let mut call = Call::new("max pool dx");
-            let operands = [call.takes(x[0]), call.writes_halves(positions)].join(", ");
-            let kind = windows_of(*pool, &shapes[0]);
-            plan.launch_over(call, &windows, &format!("largest_positions<{kind}, {}>({operands})", windows.kind));
+            let (positions, windows) = plan.positions[&(x[0], pool.size, pool.stride)].clone();
             let mut call = Call::new("max pool dx");
             let first = call.reads_halves(positions);
+            let kind = windows_of(*pool, &shapes[0]);
             pooling_grad(plan, call, "max_pool_grad", (&kind, &windows), Some(first), (&shapes[0], x[1], y()), e);
         }
         Operator::AveragePool(pool) => {
@@ -121,7 +134,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             operands.extend(x[1..].iter().map(|&view| call.reads(view)));
             operands.extend([call.gives(y()), call.epilogue(e)]);
             let body = format!("batch_normalize<{}>({})", order.kind, operands.join(", "));
-            plan.launch_over(call, &order, &body);
+            plan.launch_over(call, order.runs, &body);
         }
         Operator::BatchNormalizeParameterGrad => batch_parameter_grad(plan, &shapes[0], x, y()),
         Operator::BatchNormalizeInputGrad => {
@@ -132,7 +145,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             operands.extend([call.takes(x[4]), call.gives(y()), call.epilogue(e)]);
             let count = elements(&shapes[0]) / shapes[0][1];
             let body = format!("batch_input_grad<{}, {count}>({})", order.kind, operands.join(", "));
-            plan.launch_over(call, &order, &body);
+            plan.launch_over(call, order.runs, &body);
         }
         Operator::UpdateRunning(momentum, count) => update_running(plan, *momentum, *count, shapes[0][0], x),
         Operator::LocalResponse(a) => {
@@ -142,9 +155,8 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             let (alpha, beta, k) = (call.float(a.alpha), call.float(a.beta), call.float(a.k));
             let last = call.epilogue(e);
             let kind = responses(&shapes[0], a.size);
-            let body =
-                format!("local_response<{kind}, {}>({from}, {to}, {alpha}, {beta}, {k}, {last})", order.kind);
-            plan.launch_over(call, &order, &body);
+            let body = format!("local_response<{kind}, {}>({from}, {to}, {alpha}, {beta}, {k}, {last})", order.kind);
+            plan.launch_over(call, order.threads, &body);
         }
         Operator::LocalResponseGrad(a) => {
             let order = Order::new(&shapes[0], Some(y()), &[x[0], x[1]], 1);
@@ -155,18 +167,13 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             let exact = format!("<Exact, {}, 0, 0, {}, {}>", shapes[0][1], shapes[0][2], shapes[0][3]);
             let mut call = Call::new("local response dx");
             let from = call.takes(x[0]);
-            let to = if order.pixels {
-                format!("PixelsOut{exact}{{{}}}", call.writes_words(d))
-            } else {
-                call.gives(d)
-            };
+            let to = if order.pixels { format!("PixelsOut{exact}{{{}}}", call.writes_words(d)) } else { call.gives(d) };
             let (alpha, k) = (call.float(a.alpha), call.float(a.k));
             let body = format!("denominators<{kind}, {}>({from}, {to}, {alpha}, {k})", inside.kind);
-            plan.launch_over(call, &inside, &body);
+            plan.launch_over(call, inside.threads, &body);
             let mut call = Call::new("local response dx");
             let from = call.takes(x[0]);
-            let d =
-                if order.pixels { format!("Pixels{exact}{{{}}}", call.reads_words(d)) } else { call.takes(d) };
+            let d = if order.pixels { format!("Pixels{exact}{{{}}}", call.reads_words(d)) } else { call.takes(d) };
             let (dy, dx) = (call.takes(x[1]), call.gives(y()));
             let (alpha, beta) = (call.float(a.alpha), call.float(a.beta));
             let last = call.epilogue(e);
@@ -174,7 +181,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
                 "local_response_grad<{kind}, {}>({from}, {d}, {dy}, {dx}, {alpha}, {beta}, {last})",
                 order.kind
             );
-            plan.launch_over(call, &order, &body);
+            plan.launch_over(call, order.threads, &body);
         }
         Operator::CrossEntropy => {
             let (rows, classes) = (shapes[0][0], shapes[0][1]);
@@ -198,7 +205,15 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             plan.launch(call, [rows, 1, 1], &format!("cross_entropy_grad<{rows}, {classes}>({operands})"));
         }
         Operator::ClipFactor => clip_factor(plan, x, shapes, y()),
-        Operator::Update(rule) => update(plan, *rule, x, elements(&shapes[0])),
+        Operator::Update(rule) => {
+            let step = Step::new(*rule, x, elements(&shapes[0]));
+            if step.is_small() {
+                // Its gradient takes no room worth speaking of until the end.
+                plan.steps.push(step);
+            } else {
+                update(plan, &[step]);
+            }
+        }
     }
 }
 
@@ -310,7 +325,7 @@ fn pooling(
     let mut call = Call::new(what);
     let operands = [call.takes(x), call.gives(y), call.epilogue(epilogue)].join(", ");
     let body = format!("{function}<{}, {}>({operands})", windows_of(pool, shape), order.kind);
-    plan.launch_over(call, &order, &body);
+    plan.launch_over(call, order.threads, &body);
 }
 
 /// A gradient over images of this shape, from that of their windows.
@@ -328,7 +343,7 @@ fn pooling_grad(
     let operands: Vec<String> =
         positions.into_iter().chain([call.takes(dy), call.gives(dx), call.epilogue(epilogue)]).collect();
     let body = format!("{function}<{pool}, {}, {}>({})", windows.kind, order.kind, operands.join(", "));
-    plan.launch_over(call, &order, &body);
+    plan.launch_over(call, order.threads, &body);
 }
 
 /// `kernels/batch_norm.cu`'s `Channels`, and the number of ranges.
@@ -355,7 +370,8 @@ fn pixel_ranges(shape: &[usize]) -> (String, usize, [usize; 3]) {
 }
 
 /// Launches a kernel that sums ranges of each channel: `along_planes` or `along_pixels`, with operands that `operands` names. Gives `sums`
-/// values for each channel and range, and how many ranges there are.
+/// values for each channel and range, and how many ranges there are; they are in `whole` if there is one range.
+#[expect(clippy::too_many_arguments, reason = "kernels' names, shape and operands")]
 fn sum_ranges(
     plan: &mut Plan,
     what: &'static str,
@@ -363,6 +379,7 @@ fn sum_ranges(
     shape: &[usize],
     images: &[View],
     sums: usize,
+    whole: Option<View>,
     operands: impl Fn(&mut Call, &dyn Fn(&mut Call, View) -> String) -> Vec<String>,
 ) -> (View, usize) {
     let mut call = Call::new(what);
@@ -374,7 +391,7 @@ fn sum_ranges(
         let (kind, ranges) = channels(shape);
         (kind, ranges, [ranges, shape[1], 1], along_planes)
     };
-    let partial = plan.temporary(sums * shape[1] * ranges);
+    let partial = whole.filter(|_| ranges == 1).unwrap_or_else(|| plan.temporary(sums * shape[1] * ranges));
     let image = |call: &mut Call, view: View| if pixels { call.takes(view) } else { call.reads(view) };
     let mut operands = operands(&mut call, &image);
     operands.push(call.writes(partial));
@@ -385,12 +402,15 @@ fn sum_ranges(
 fn channel_sum(plan: &mut Plan, shape: &[usize], x: View, y: View) {
     let functions = ["channel_parts", "pixel_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "channel sum", functions, shape, &[x], 1, |call, image| vec![image(call, x)]);
+        sum_ranges(plan, "channel sum", functions, shape, &[x], 1, Some(y), |call, image| vec![image(call, x)]);
     add_ranges(plan, "channel sum", shape[1], ranges, partial, y);
 }
 
 /// Sums of each of `rows` over its ranges.
 fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, partial: View, y: View) {
+    if partial == y {
+        return;
+    }
     let mut call = Call::new(what);
     let body = format!("channel_sum<Channels<1, {rows}, 1, {ranges}>>({}, {})", call.reads(partial), call.writes(y));
     plan.launch(call, over(rows), &body);
@@ -399,7 +419,7 @@ fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, p
 fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
     let functions = ["moment_parts", "pixel_moment_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "batch statistics", functions, shape, &[x], 2, |call, image| vec![image(call, x)]);
+        sum_ranges(plan, "batch statistics", functions, shape, &[x], 2, None, |call, image| vec![image(call, x)]);
     let mut call = Call::new("batch statistics");
     let kind = channel_ranges(shape, ranges);
     let body = format!("moments<{kind}>({}, {})", call.reads(partial), call.writes(y));
@@ -410,7 +430,7 @@ fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
 fn batch_parameter_grad(plan: &mut Plan, shape: &[usize], x: &[View], y: View) {
     let functions = ["batch_parameter_parts", "pixel_parameter_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "batch norm parameters", functions, shape, &[x[0], x[2]], 2, |call, image| {
+        sum_ranges(plan, "batch norm parameters", functions, shape, &[x[0], x[2]], 2, Some(y), |call, image| {
             vec![image(call, x[0]), call.reads(x[1]), image(call, x[2])]
         });
     add_ranges(plan, "batch norm parameters", 2 * shape[1], ranges, partial, y);
@@ -448,21 +468,60 @@ fn clip_factor(plan: &mut Plan, x: &[View], shapes: &[Vec<usize>], y: View) {
     plan.launch(call, [1, 1, 1], &format!("clip_factor({operands})"));
 }
 
-/// x = [parameter, gradient, hyper, moments…, clip factor].
-fn update(plan: &mut Plan, rule: Rule, x: &[View], n: usize) {
-    let mut call = Call::new("update");
-    let clip = x.get(3 + rule.moments());
-    let (function, first, decay) = match rule {
-        Rule::Sgd { nesterov, decay, .. } => ("sgd", nesterov, decay),
-        Rule::Adam { decoupled, decay, .. } => ("adam", decoupled, decay),
-    };
-    let kind = [first, decay, rule.averages(), clip.is_some()].map(|on| on.to_string()).join(", ");
-    let mut operands = vec![call.changes(x[0]), call.reads(x[1]), call.reads(x[2])];
-    operands.extend(x[3..3 + rule.moments()].iter().map(|&moment| call.changes(moment)));
-    if !rule.averages() {
-        operands.push("nullptr".to_owned());
+/// A step of the optimizer for one parameter.
+pub(crate) struct Step {
+    rule: Rule,
+    /// [parameter, gradient, hyper, moments…, clip factor].
+    x: Vec<View>,
+    elements: usize,
+}
+
+impl Step {
+    pub(crate) fn new(rule: Rule, x: &[View], elements: usize) -> Self {
+        Self { rule, x: x.to_vec(), elements }
     }
-    operands.push(clip.map_or_else(|| "nullptr".to_owned(), |&clip| call.reads(clip)));
-    operands.push(call.int(n));
-    plan.launch(call, over(n), &format!("{function}<{kind}>({})", operands.join(", ")));
+
+    /// Whether it takes less time than the launch of its kernel.
+    pub(crate) fn is_small(&self) -> bool {
+        self.elements <= SMALL_PARAMETER
+    }
+
+    fn blocks(&self) -> usize {
+        self.elements.div_ceil(THREADS)
+    }
+
+    /// The call of its device function for value `i`.
+    fn call(&self, call: &mut Call, i: &str) -> String {
+        let Self { rule, x, elements } = self;
+        let clip = x.get(3 + rule.moments());
+        let (function, first, decay) = match *rule {
+            Rule::Sgd { nesterov, decay, .. } => ("sgd", nesterov, decay),
+            Rule::Adam { decoupled, decay, .. } => ("adam", decoupled, decay),
+        };
+        let kind = [first, decay, rule.averages(), clip.is_some()].map(|on| on.to_string()).join(", ");
+        let mut operands = vec![i.to_owned(), call.changes(x[0]), call.reads(x[1]), call.reads(x[2])];
+        operands.extend(x[3..3 + rule.moments()].iter().map(|&moment| call.changes(moment)));
+        if !rule.averages() {
+            operands.push("nullptr".to_owned());
+        }
+        operands.push(clip.map_or_else(|| "nullptr".to_owned(), |&clip| call.reads(clip)));
+        operands.push(call.int(*elements));
+        format!("{function}<{kind}>({})", operands.join(", "))
+    }
+}
+
+/// Appends the kernels of these steps, as few as there may be: each block works on one of the parameters.
+pub(crate) fn update(plan: &mut Plan, steps: &[Step]) {
+    for steps in steps.chunks(MOST_STEPS) {
+        let mut call = Call::new("update");
+        let (mut body, mut blocks) = (String::new(), 0);
+        for step in steps {
+            let at = format!("((int)blockIdx.x - {blocks}) * THREADS + (int)threadIdx.x");
+            blocks += step.blocks();
+            let update = step.call(&mut call, &at);
+            let otherwise = if body.is_empty() { "" } else { "; else " };
+            body += &format!("{otherwise}if (blockIdx.x < {blocks}) {update}");
+        }
+        plan.launch(call, [blocks, 1, 1], &body);
+    }
 }

@@ -9,6 +9,7 @@ use graph::{
 
 use super::{
     forms::{Form, Order, kind_read},
+    operators::Step,
     packing::Packing,
 };
 use crate::Precision;
@@ -106,6 +107,10 @@ pub(crate) struct Plan {
     pub(crate) precision: Precision,
     /// Copies of values that have not been written since: packed ones, and without a packing those in planes.
     pub(crate) copies: HashMap<(View, Option<Packing>), View>,
+    /// By what was pooled, and how (size, stride): where the largest values of its windows are, and in which order.
+    pub(crate) positions: HashMap<(View, usize, usize), (View, Order)>,
+    /// Updates of small parameters, which come together at the end.
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Plan {
@@ -177,9 +182,9 @@ impl Plan {
         self.launches.push(Launch { what, kernel, grid, threads, arguments, read_bytes, written_bytes, flop });
     }
 
-    /// The same with a thread for each run of values that an order has.
-    pub(crate) fn launch_over(&mut self, call: Call, order: &Order, body: &str) {
-        self.launch(call, [order.threads.div_ceil(THREADS), 1, 1], body);
+    /// The same with so many threads, and those that fill the last block.
+    pub(crate) fn launch_over(&mut self, call: Call, threads: usize, body: &str) {
+        self.launch(call, [threads.div_ceil(THREADS), 1, 1], body);
     }
 
     /// The whole program as one CUDA C source.

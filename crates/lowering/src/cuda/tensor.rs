@@ -202,9 +202,7 @@ impl Blocks {
     /// x as it is multiplied, and its frame in memory: pixels as they lie where they can be read so, else a copy.
     fn x(&self, plan: &mut Plan, x: View) -> (View, Frame) {
         match x.form {
-            Form::Pixels(pixels)
-                if self.takes_pixels_of_x() && pixels.margin.holds(self.margin_of_x()) =>
-            {
+            Form::Pixels(pixels) if self.takes_pixels_of_x() && pixels.margin.holds(self.margin_of_x()) => {
                 let (top, left) = (pixels.margin.top - self.a.padding, pixels.margin.left - self.a.padding);
                 (x, Frame { first: (top, left), outer: pixels.outer() })
             }
@@ -390,9 +388,10 @@ mod tests {
         };
         assert_eq!(tile(4096, 9216), (128, 128));
         assert_eq!(tile(6, 100_000), (16, 128));
-        assert_eq!(tile(384, 21_632), (128, 128));
-        assert_eq!(tile(96, 387_200), (96, 128));
-        assert_eq!(tile(128, 10), (128, 64));
+        assert_eq!(tile(21_632, 384), (128, 128));
+        assert_eq!(tile(387_200, 96), (128, 96));
+        assert_eq!(tile(96, 432), (96, 128));
+        assert_eq!(tile(128, 10), (128, 16));
         assert_eq!(tile(64, 64), (64, 64));
     }
 
@@ -406,5 +405,20 @@ mod tests {
         let blocks = Blocks::new(same, &[2, 384, 13, 13], &[384, 192, 3, 3], &[2, 384, 13, 13]);
         assert_eq!((blocks.images().blocks, blocks.first, blocks.held), ((15, 15), (1, 1), (13, 13)));
         assert_eq!((blocks.margin, blocks.outer), ((1, 1), (15, 15)));
+    }
+
+    #[test]
+    fn pixels_have_the_margins_that_windows_reach() {
+        let even = |side| Margin { top: side, left: side, bottom: side, right: side };
+        let same = Convolution { stride: 1, padding: 2, groups: 2 };
+        let blocks = Blocks::new(same, &[2, 96, 27, 27], &[256, 48, 5, 5], &[2, 256, 27, 27]);
+        assert_eq!((blocks.wanted_of_x(), blocks.margin_of_dy()), (even(2), even(2)));
+        let valid = Convolution { stride: 1, padding: 0, groups: 1 };
+        let blocks = Blocks::new(valid, &[2, 16, 9, 9], &[8, 16, 3, 3], &[2, 8, 7, 7]);
+        assert_eq!((blocks.wanted_of_x(), blocks.margin_of_dy()), (even(0), even(2)));
+        let strided = Convolution { stride: 2, padding: 1, groups: 1 };
+        let blocks = Blocks::new(strided, &[2, 16, 8, 8], &[8, 16, 3, 3], &[2, 8, 4, 4]);
+        assert_eq!(blocks.wanted_of_x(), even(0), "it takes a copy");
+        assert_eq!(blocks.margin_of_dy(), Margin { top: 1, left: 1, bottom: 1, right: 1 });
     }
 }

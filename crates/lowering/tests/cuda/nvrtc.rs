@@ -51,7 +51,8 @@ fn sources(precision: Precision) -> Vec<String> {
         (Model::default(), [1, 28, 28], averaged, true),
         (alexnet(Normalization::Batch, plan::Activation::Relu, 1.0), [3, 227, 227], large.clone(), true),
         (alexnet(Normalization::Batch, plan::Activation::Relu, 1.0), [3, 227, 227], large, false),
-        (alexnet(Normalization::LocalResponse, plan::Activation::Sigmoid, 0.05), [3, 67, 67], adam, true),
+        (alexnet(Normalization::LocalResponse, plan::Activation::Sigmoid, 0.05), [3, 67, 67], adam.clone(), true),
+        (alexnet(Normalization::LocalResponse, plan::Activation::Relu, 0.5), [3, 67, 67], adam, true),
     ] {
         let network = Network::new(&model, input, 1000).expect("a network");
         let variables = Variables::for_training(&network, &train);
@@ -63,6 +64,7 @@ fn sources(precision: Precision) -> Vec<String> {
     }
     let x = Images { n: 3, c: 4, h: 9, w: 8 };
     add(expressions::shared(1, x).build().graph);
+    add(expressions::shared(2, Images { c: 8, ..x }).build().graph);
     add(expressions::random(3, x, 12).build().graph);
     sources.push(feed_source(1000, Some(([1_281_167, 3, 256, 256], [227, 227]))));
     sources.push(feed_source(10, Some(([70_000, 1, 28, 28], [28, 28]))));
@@ -87,7 +89,7 @@ fn every_kernel_compiles_for_all_generations_without_a_warning() {
         "ConvolutionInputGrad<",
         "ConvolutionWeightGrad<",
         "max_pool<",
-        "largest_positions<",
+        "max_pool_with_positions<",
         "max_pool_grad<",
         "average_pool<",
         "average_pool_grad<",
@@ -132,6 +134,12 @@ fn kernels_of_tensor_cores_compile_for_all_that_have_them_without_a_warning() {
         for function in [
             "pack<",
             "pack_rows<",
+            "map_image<",
+            "zero_margin<",
+            "pixel_parts<",
+            "pixel_moment_parts<",
+            "pixel_parameter_parts<",
+            &format!("PixelsOut<{}, ", precision_kind(precision)),
             "multiply_packed<",
             "combine(",
             "PackedLinearForward<",

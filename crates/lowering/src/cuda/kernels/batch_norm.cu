@@ -80,14 +80,25 @@ DEVICE void moments(const float* partial, float* statistics) {
 // (x − mean) / √(variance + ε) · γ + β.
 template <class Order, class X, class Y, class Epilogue>
 DEVICE void batch_normalize(const X& x, const float* statistics, const float* gamma, const float* beta, const Y& y, const Epilogue& epilogue) {
-    each<Order>(y, epilogue, [&](Spot at, float (&values)[Order::LANES]) {
+    constexpr int LANES = Order::LANES;
+    struct Channel {
+        float mean[LANES], scale[LANES], shift[LANES];
+    };
+    const auto prepare = [&](int c) {
+        Channel channel;
+        float variance[LANES];
+        load_channels(statistics + c, channel.mean);
+        load_channels(statistics + Order::C + c, variance);
+        load_channels(gamma + c, channel.scale);
+        load_channels(beta + c, channel.shift);
+#pragma unroll
+        for (int j = 0; j < LANES; j++) channel.scale[j] *= inverse_deviation(variance[j]);
+        return channel;
+    };
+    each_of_channel<Order>(y, epilogue, prepare, [&](Spot at, float (&values)[LANES], const Channel& channel) {
         x.load(at, values);
 #pragma unroll
-        for (int j = 0; j < Order::LANES; j++) {
-            const int c = at.c + j;
-            const float scale = gamma[c] * inverse_deviation(statistics[Order::C + c]);
-            values[j] = (values[j] - statistics[c]) * scale + beta[c];
-        }
+        for (int j = 0; j < LANES; j++) values[j] = (values[j] - channel.mean[j]) * channel.scale[j] + channel.shift[j];
     });
 }
 
@@ -117,18 +128,34 @@ template <class Order, int COUNT, class X, class DY, class DX, class Epilogue>
 DEVICE void batch_input_grad(const X& x, const float* statistics, const float* gamma, const float* parameter_grad, const DY& dy, const DX& dx,
                              const Epilogue& epilogue) {
     constexpr int LANES = Order::LANES;
-    each<Order>(dx, epilogue, [&](Spot at, float (&values)[LANES]) {
+    constexpr float SHARE = 1.0f / COUNT;
+    struct Channel {
+        float mean[LANES], inverse[LANES], scale[LANES], dgamma[LANES], dbeta[LANES];
+    };
+    const auto prepare = [&](int c) {
+        Channel channel;
+        load_channels(statistics + c, channel.mean);
+        load_channels(statistics + Order::C + c, channel.inverse);
+        load_channels(gamma + c, channel.scale);
+        load_channels(parameter_grad + c, channel.dgamma);
+        load_channels(parameter_grad + Order::C + c, channel.dbeta);
+#pragma unroll
+        for (int j = 0; j < LANES; j++) {
+            channel.inverse[j] = inverse_deviation(channel.inverse[j]);
+            channel.scale[j] *= channel.inverse[j];
+            channel.dgamma[j] *= SHARE;
+            channel.dbeta[j] *= SHARE;
+        }
+        return channel;
+    };
+    each_of_channel<Order>(dx, epilogue, prepare, [&](Spot at, float (&values)[LANES], const Channel& channel) {
         float given[LANES];
         x.load(at, values);
         dy.load(at, given);
-        constexpr float SHARE = 1.0f / COUNT;
 #pragma unroll
         for (int j = 0; j < LANES; j++) {
-            const int c = at.c + j;
-            const float inverse = inverse_deviation(statistics[Order::C + c]);
-            const float normalized = (values[j] - statistics[c]) * inverse;
-            const float apart = given[j] - parameter_grad[Order::C + c] * SHARE - normalized * (parameter_grad[c] * SHARE);
-            values[j] = gamma[c] * inverse * apart;
+            const float normalized = (values[j] - channel.mean[j]) * channel.inverse[j];
+            values[j] = channel.scale[j] * (given[j] - channel.dbeta[j] - normalized * channel.dgamma[j]);
         }
     });
 }

@@ -22,10 +22,13 @@ struct Extents {
 // Each value of an image once, plane by plane.
 template <int N, int C, int H, int W>
 struct PlaneOrder : Extents<N, C, H, W> {
-    static constexpr int LANES = 1, COUNT = N * C * H * W;
+    static constexpr int LANES = 1, COUNT = N * C * H * W, RUN = 1, RUNS = COUNT;
 
     static DEVICE Spot first(int i) { return {i / W / H / C, i / W / H % C, i / W % H, i % W, i, H * W}; }
     static DEVICE bool inside(Spot) { return true; }
+    // Of a run of values of one channel: the first, and how far apart they are.
+    static DEVICE int run(int i) { return i; }
+    static constexpr int RUN_STEP = 1;
     // Position in this order.
     static DEVICE int index(Spot at) { return at.flat; }
 };
@@ -33,13 +36,15 @@ struct PlaneOrder : Extents<N, C, H, W> {
 // Pixel by pixel, with those of a margin, which are not inside.
 template <int N, int C, int H, int W, int LANES_, int TOP, int LEFT, int ROWS, int COLUMNS>
 struct PixelOrder : Extents<N, C, H, W> {
-    static constexpr int LANES = LANES_, CHUNKS = C / LANES, COUNT = N * ROWS * COLUMNS * CHUNKS;
+    static constexpr int LANES = LANES_, CHUNKS = C / LANES, PIXELS = N * ROWS * COLUMNS, COUNT = PIXELS * CHUNKS;
+    static constexpr int RUN = 4, RUN_STEP = CHUNKS, RUNS = (PIXELS + RUN - 1) / RUN * CHUNKS;
 
     static DEVICE Spot first(int i) {
         const int pixel = i / CHUNKS;
         return PixelOrder::spot(pixel / COLUMNS / ROWS, i % CHUNKS * LANES, pixel / COLUMNS % ROWS - TOP, pixel % COLUMNS - LEFT);
     }
     static DEVICE bool inside(Spot at) { return at.y >= 0 && at.y < H && at.x >= 0 && at.x < W; }
+    static DEVICE int run(int i) { return i / CHUNKS * RUN * CHUNKS + i % CHUNKS; }
     static DEVICE int index(Spot at) { return ((at.n * ROWS + at.y + TOP) * COLUMNS + at.x + LEFT) * C + at.c; }
 };
 
@@ -74,6 +79,15 @@ struct Several {
         }
     }
 };
+
+// A number of each of LANES channels, the first of which is a multiple of LANES.
+template <int LANES>
+DEVICE void load_channels(const float* from, float (&to)[LANES]) {
+    unsigned words[LANES];
+    Several<unsigned, LANES>::load(reinterpret_cast<const unsigned*>(from), words);
+#pragma unroll
+    for (int j = 0; j < LANES; j++) to[j] = __uint_as_float(words[j]);
+}
 
 struct Planes {
     const float* values;
@@ -158,6 +172,27 @@ DEVICE void each(const Y& y, const Epilogue& epilogue, const Make& make) {
         epilogue(values, at);
     }
     y.store(at, values);
+}
+
+// The same where values depend on numbers of their channel: `prepare(c)` loads them, once for a run of pixels, and `make(at, values, prepared)`
+// takes them.
+template <class Order, class Y, class Epilogue, class Prepare, class Make>
+DEVICE void each_of_channel(const Y& y, const Epilogue& epilogue, const Prepare& prepare, const Make& make) {
+    const int i = first_index();
+    if (i >= Order::RUNS) return;
+    const int start = Order::run(i);
+    const auto prepared = prepare(Order::first(start).c);
+#pragma unroll
+    for (int r = 0; r < Order::RUN; r++) {
+        if (start + r * Order::RUN_STEP >= Order::COUNT) return;
+        const Spot at = Order::first(start + r * Order::RUN_STEP);
+        float values[Order::LANES] = {};
+        if (Order::inside(at)) {
+            make(at, values, prepared);
+            epilogue(values, at);
+        }
+        y.store(at, values);
+    }
 }
 
 // Zeros around images whose values another kernel writes.

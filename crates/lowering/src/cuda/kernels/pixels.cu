@@ -124,11 +124,10 @@ template <class R, class X, class DY>
 DEVICE void pixel_parameter_parts(const X& x, const float* statistics, const DY& dy, float* partial) {
     constexpr int LANES = R::LANES;
     float mean[LANES], inverse[LANES], gamma[LANES] = {}, beta[LANES] = {};
+    load_channels(statistics + R::channel(), mean);
+    load_channels(statistics + R::C + R::channel(), inverse);
 #pragma unroll
-    for (int j = 0; j < LANES; j++) {
-        mean[j] = statistics[R::channel() + j];
-        inverse[j] = inverse_deviation(statistics[R::C + R::channel() + j]);
-    }
+    for (int j = 0; j < LANES; j++) inverse[j] = inverse_deviation(inverse[j]);
 #pragma unroll 2
     for (int pixel = R::begin(); pixel < R::end(); pixel += R::ROWS) {
         float values[LANES], given[LANES];

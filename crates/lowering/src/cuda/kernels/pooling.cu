@@ -49,19 +49,18 @@ DEVICE void max_pool(const X& x, const Y& y, const Epilogue& epilogue) {
     });
 }
 
-// Which value of each window is the first largest, for `max_pool_grad`: else each spot would search all windows that hold it.
-template <class P, class Windows, class X>
-DEVICE void largest_positions(const X& x, unsigned short* positions) {
-    constexpr int LANES = Windows::LANES;
-    const int i = first_index();
-    if (i >= Windows::COUNT) return;
-    float largest[LANES];
-    int first[LANES];
-    first_largest<P>(x, Windows::first(i), largest, first);
-    unsigned short narrow[LANES];
+// The same, which keeps which value of each window it is: `max_pool_grad` would search all windows that hold a spot.
+template <class P, class Windows, class Order, class X, class Y, class Epilogue>
+DEVICE void max_pool_with_positions(const X& x, unsigned short* positions, const Y& y, const Epilogue& epilogue) {
+    constexpr int LANES = Order::LANES;
+    each<Order>(y, epilogue, [&](Spot at, float (&values)[LANES]) {
+        int first[LANES];
+        first_largest<P>(x, at, values, first);
+        unsigned short narrow[LANES];
 #pragma unroll
-    for (int j = 0; j < LANES; j++) narrow[j] = (unsigned short)first[j];
-    Several<unsigned short, LANES>::store(positions + i * LANES, narrow);
+        for (int j = 0; j < LANES; j++) narrow[j] = (unsigned short)first[j];
+        Several<unsigned short, LANES>::store(positions + Windows::index(at), narrow);
+    });
 }
 
 template <class P, class Windows, class Order, class DY, class DX, class Epilogue>

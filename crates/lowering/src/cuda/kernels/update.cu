@@ -1,4 +1,4 @@
-// The optimizer's step, in place. `hyper` as `graph::operators::update` lays it out.
+// The optimizer's step, in place, for value i of a parameter. `hyper` as `graph::operators::update` lays it out.
 
 enum Hyper { LEARNING_RATE, WEIGHT_DECAY, MOMENTUM, BETA2, EPSILON, CORRECTION1, CORRECTION2, CLIP_NORM, AVERAGE_DECAY };
 
@@ -11,8 +11,7 @@ DEVICE void blend(float* average, int i, float w, const float* hyper) {
 }
 
 template <bool NESTEROV, bool DECAY, bool AVERAGE, bool CLIP>
-DEVICE void sgd(float* w, const float* g, const float* hyper, float* momentum, float* average, const float* clip, int n) {
-    const int i = first_index();
+DEVICE void sgd(int i, float* w, const float* g, const float* hyper, float* momentum, float* average, const float* clip, int n) {
     if (i >= n) return;
     const float lambda = DECAY ? hyper[WEIGHT_DECAY] : 0.0f, mu = hyper[MOMENTUM], factor = CLIP ? clip[0] : 1.0f;
     const float gradient = g[i] * factor + lambda * w[i];
@@ -24,8 +23,7 @@ DEVICE void sgd(float* w, const float* g, const float* hyper, float* momentum, f
 }
 
 template <bool DECOUPLED, bool DECAY, bool AVERAGE, bool CLIP>
-DEVICE void adam(float* w, const float* g, const float* hyper, float* first, float* second, float* average, const float* clip, int n) {
-    const int i = first_index();
+DEVICE void adam(int i, float* w, const float* g, const float* hyper, float* first, float* second, float* average, const float* clip, int n) {
     if (i >= n) return;
     const float lambda = DECAY ? hyper[WEIGHT_DECAY] : 0.0f, rate = hyper[LEARNING_RATE], factor = CLIP ? clip[0] : 1.0f;
     const float joined = DECOUPLED ? 0.0f : lambda, shrink = DECOUPLED ? 1.0f - rate * lambda : 1.0f;
