@@ -103,12 +103,12 @@ impl Operator {
             Self::Convolution(attributes) => {
                 give(0, &mut || tape.add(Self::ConvolutionInputGrad(*attributes, x[0].shape.clone()), &[&x[1], dy]));
                 give(1, &mut || tape.add(Self::ConvolutionWeightGrad(*attributes, x[1].shape.clone()), &[&x[0], dy]));
-                give(2, &mut || tape.add(Self::ChannelSum, &[dy]));
+                give(2, &mut || bias_gradient(tape, dy));
             }
             Self::Linear => {
                 give(0, &mut || tape.add(Self::LinearInputGrad, &[&x[1], dy]));
                 give(1, &mut || tape.add(Self::LinearWeightGrad, &[&x[0], dy]));
-                give(2, &mut || tape.add(Self::ChannelSum, &[dy]));
+                give(2, &mut || bias_gradient(tape, dy));
             }
             Self::Activation(kind) => give(0, &mut || tape.add(Self::ActivationGrad(*kind), &[y, dy])),
             Self::MaxPool(pool) => give(0, &mut || tape.add(Self::MaxPoolGrad(*pool), &[&x[0], dy])),
@@ -157,4 +157,27 @@ impl Operator {
         }
         out
     }
+}
+
+/// The sum over all but the second dimension, which is 0 behind a normalization by the batch's own statistics: no shift of a channel gets through
+/// (Ioffe & Szegedy 2015, section 3.2). Computed, it would be rounding, which Adam takes for a gradient like any other.
+fn bias_gradient(tape: &mut Builder, dy: &Value) -> Value {
+    if is_without_mean(tape.graph(), dy.node) {
+        return tape.add(Operator::Fill(0.0, vec![dy.shape[1]]), &[]);
+    }
+    tape.add(Operator::ChannelSum, &[dy])
+}
+
+/// Whether a value is the gradient of what a normalization reads and takes the statistics of.
+fn is_without_mean(graph: &Graph, value: NodeIndex) -> bool {
+    let is = |index: NodeIndex, wanted: &Operator| node(graph, index).is_some_and(|n| n.operator == *wanted);
+    if !is(value, &Operator::BatchNormalizeInputGrad) {
+        return false;
+    }
+    let inputs = inputs_of(graph, value);
+    let [x, statistics, _, through, _] = inputs[..] else { unreachable!("it has five inputs") };
+    // Through constant statistics gradients go as they are.
+    is(through, &Operator::BatchNormalizeParameterGrad)
+        && is(statistics, &Operator::BatchStatistics)
+        && inputs_of(graph, statistics) == [x]
 }

@@ -41,6 +41,20 @@ fn the_first_convolution_has_no_input_gradient() {
     }
 }
 
+/// LeNet-5 has biases in three convolutions and two linear layers, the convolutions before normalizations.
+#[test]
+fn a_bias_before_a_normalization_by_the_batch_has_no_gradient() {
+    let sums = |normalization, train: &Train| {
+        let (mut graph, _) = Variables::for_training(&lenet5(normalization), train).training_graph(2, train);
+        graph.compile(Autograd, ());
+        operators(&graph).iter().filter(|o| **o == Operator::ChannelSum).count()
+    };
+    assert_eq!(sums(None, &Train::default()), 5);
+    assert_eq!(sums(Some(Normalization::Batch), &Train::default()), 2);
+    // Frozen, it normalizes by constants, and a shift gets through.
+    assert_eq!(sums(Some(Normalization::Batch), &frozen(&["norm3"])), 3);
+}
+
 #[test]
 fn every_value_is_read() {
     let (mut graph, _) = Variables::new(&lenet5(Some(Normalization::Batch)), Optimizer::Adam)
