@@ -22,7 +22,7 @@ use train::{Device, Event, Options, Sink, SinkError, Stop, TrainError};
 use crate::{
     adaptive::{self, Goal},
     progress, provenance,
-    runner::{Halt, Planned, Ready, minutes_of, now_ms, run_folder},
+    runner::{Halt, Planned, Ready, minutes_of, now_ms, run_folder, wait_if_ending},
     searching::{Searching, Tried},
 };
 
@@ -374,6 +374,7 @@ impl TrialQueue<'_> {
     }
 
     fn finish(&self, worker: usize, job: &Job, outcome: &Outcome) -> anyhow::Result<()> {
+        wait_if_ending();
         self.store.finish(job.claim.run, &self.worker(worker), outcome)?;
         self.set_active(worker, None);
         if let Outcome::Failed { kind, message } = outcome
@@ -419,6 +420,7 @@ impl TrialQueue<'_> {
     }
 
     fn record_failure(&self, worker: usize, job: &Job, failure: &FailureRow) -> anyhow::Result<()> {
+        wait_if_ending();
         Ok(self.store.record_failure(job.claim.run, &self.worker(worker), failure)?)
     }
 }

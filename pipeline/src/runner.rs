@@ -29,10 +29,22 @@ use crate::{
 /// Asked for by the first Ctrl-C; the second ends the process.
 static STOP: Stop = Stop::new();
 
+/// Whether the process is ending in the middle of its work.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Never comes back while the process ends in the middle of its work: libraries have shut down by then, and what fails with them is no
+/// result of a trial.
+pub fn wait_if_ending() {
+    while ENDING.load(SeqCst) {
+        std::thread::park();
+    }
+}
+
 /// Stops at the next step on Ctrl-C (or SIGTERM), at once on the second.
 pub fn stop_on_interrupt() -> anyhow::Result<&'static Stop> {
     ctrlc::set_handler(|| {
         if STOP.requested() {
+            ENDING.store(true, SeqCst);
             std::process::exit(130);
         }
         STOP.request();

@@ -17,7 +17,10 @@
 //   lose_after                           launches after which every call returns 700
 //   synchronize                          what cuStreamSynchronize returns
 //   nvrtc                                version of NVRTC, as that of the driver: 13000 is 13.0
-//   compile                              1: nothing compiles
+//   oldest                               architecture that NVRTC begins with
+//   compile                              1: nothing compiles; 7: the builtins are not there
+//   capture                              what cuStreamBeginCapture returns
+//   module                               what cuModuleLoadData returns
 //   order                                reverse: threads and blocks run from the last to the first
 //   forget                               wait: cuStreamWaitEvent does nothing; synchronize: cuEventSynchronize does nothing
 //
@@ -294,6 +297,10 @@ std::vector<std::pair<std::string, std::string>> kernels_of(const std::string& t
 }
 
 int compile(Source& source) {
+    if (fault("compile", 0) == 7) {
+        source.log = "nvrtc: error: failed to open libnvrtc-builtins.so.13.0.";
+        return 7;
+    }
     if (fault("compile", 0)) {
         source.log = "step.cu(7): error: expected a \";\"";
         return 6;
@@ -547,6 +554,7 @@ API int cuStreamWaitEvent(void* on, void* event, unsigned flags) {
 API int cuModuleLoadData(void** module, const void* image) {
     std::lock_guard<std::mutex> guard(lock);
     if (const int status = refused()) return status;
+    if (const int status = static_cast<int>(fault("module", SUCCESS))) return status;
     void* library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
     if (!library) return NO_IMAGE;
     *module = new Kernels{library, static_cast<Index*>(dlsym(library, "emulator_thread")),
@@ -620,6 +628,7 @@ API int cuStreamBeginCapture_v2(void* on, int mode) {
     std::lock_guard<std::mutex> guard(lock);
     if (const int status = refused(on)) return status;
     if (mode < 0 || mode > 2) return INVALID;
+    if (const int status = static_cast<int>(fault("capture", SUCCESS))) return status;
     recorded = static_cast<Stream*>(on);
     recorded->recording = std::make_unique<Graph>();
     recorded->invalidated = false;
@@ -731,7 +740,7 @@ API int nvrtcGetNumSupportedArchs(int* count) {
     return SUCCESS;
 }
 API int nvrtcGetSupportedArchs(int* architectures) {
-    architectures[0] = 75;
+    architectures[0] = static_cast<int>(fault("oldest", 75));
     architectures[1] = 80;
     architectures[2] = 90;
     return SUCCESS;

@@ -30,6 +30,9 @@ void (*emulator_warp_barrier)();
 int emulator_late_copies;
 }
 
+#define CHECK_ALIGNED(address, bytes) \
+    if (reinterpret_cast<std::size_t>(address) % (bytes)) __builtin_trap()
+
 #define threadIdx emulator_thread
 #define blockIdx emulator_block
 

@@ -113,18 +113,15 @@ impl Device {
         if driver.device_count()? == 0 {
             return Err(CudaError::NoDevice);
         }
-        let nvrtc = Nvrtc::load(&libraries.nvrtc, driver_version.0)?;
         let device = driver.device(0)?;
         let name = driver.device_name(device)?;
-        let attribute = |number| driver.device_attribute(number, device);
-        let capability = (attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?);
-        let architecture = architecture(&nvrtc.architectures, capability).ok_or_else(|| CudaError::Unsupported {
-            name: name.clone(),
-            capability,
-            version: nvrtc.version,
-            least: nvrtc.architectures.first().map_or_else(String::new, |a| format!("{}.{}", a / 10, a % 10)),
+        let capability = capability(&driver, device)?;
+        let nvrtc = Nvrtc::load(&libraries.nvrtc, driver_version.0, |nvrtc| unsupported(nvrtc, &name, capability))?;
+        let architecture = architecture(&nvrtc.architectures, capability).expect("NVRTC knows the device");
+        let context = driver.retain(device).map_err(|failure| match failure.status {
+            IN_USE => CudaError::Busy { name: name.clone() },
+            _ => failure.into(),
         })?;
-        let context = driver.retain(device)?;
         Ok(Arc::new(Self {
             memory_bytes: driver.device_memory_bytes(device)?,
             driver,
@@ -157,7 +154,20 @@ impl Device {
             Ok((major, minor)) => findings.push(fine("driver", format!("{}, CUDA {major}.{minor}", driver.library))),
             Err(failure) => findings.push(refused("driver", failure.into())),
         }
-        match Nvrtc::load(&libraries.nvrtc, version.map_or(i32::MAX, |version| version.0)) {
+        let first = || {
+            let device = driver.device(0).ok()?;
+            Some((driver.device_name(device).ok()?, capability(&driver, device).ok()?))
+        };
+        let first = first();
+        let refuse = |nvrtc: &Nvrtc| first.as_ref().and_then(|(name, own)| unsupported(nvrtc, name, *own));
+        let works = |nvrtc: Nvrtc| {
+            let own = first.as_ref().and_then(|(_, own)| architecture(&nvrtc.architectures, *own));
+            if let Some(architecture) = own {
+                nvrtc.compile("extern \"C\" __global__ void __launch_bounds__(32) nothing() {}", &architecture)?;
+            }
+            Ok(nvrtc)
+        };
+        match Nvrtc::load(&libraries.nvrtc, version.map_or(i32::MAX, |version| version.0), refuse).and_then(works) {
             Ok(nvrtc) => {
                 let (major, minor) = nvrtc.version;
                 findings.push(fine("NVRTC", format!("{}, {major}.{minor}", nvrtc.library)));
@@ -167,8 +177,7 @@ impl Device {
         let gpus = driver.device_count().and_then(|count| {
             let gpu = |ordinal| {
                 let device = driver.device(ordinal)?;
-                let attribute = |number| driver.device_attribute(number, device);
-                let (major, minor) = (attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?);
+                let (major, minor) = capability(&driver, device)?;
                 let gigabytes = driver.device_memory_bytes(device)? as f64 / 1e9;
                 let name = driver.device_name(device)?;
                 let served = Precision::ALL.into_iter().filter(|precision| precision.is_served((major, minor)));
@@ -217,7 +226,11 @@ impl Device {
             if matches!(error, CudaError::Lost(_)) {
                 self.lost.store(true, Ordering::SeqCst);
             }
-            error
+            // Kernels, recordings and streams take memory too.
+            match error {
+                CudaError::Call(failure) if failure.is_out_of_memory() => self.out_of_memory(None),
+                error => error,
+            }
         })
     }
 
@@ -229,12 +242,13 @@ impl Device {
     /// Memory in bytes, zeroed or not; says how much is free where it is too much.
     pub(crate) fn allocate(&self, bytes: usize) -> Result<super::library::Allocation, CudaError> {
         self.note(self.driver.allocate(bytes).map_err(|failure| {
-            if !failure.is_out_of_memory() {
-                return failure.into();
-            }
-            let (free_bytes, total_bytes) = self.driver.memory_info().unwrap_or((0, self.memory_bytes));
-            CudaError::OutOfMemory { wanted_bytes: bytes, free_bytes, total_bytes }
+            if failure.is_out_of_memory() { self.out_of_memory(Some(bytes)) } else { failure.into() }
         }))
+    }
+
+    fn out_of_memory(&self, wanted_bytes: Option<usize>) -> CudaError {
+        let (free_bytes, total_bytes) = self.driver.memory_info().unwrap_or((0, self.memory_bytes));
+        CudaError::OutOfMemory { wanted_bytes, free_bytes, total_bytes }
     }
 
     /// From now on keeps compiled kernels in this folder, and takes them from there. The first folder that is named stays.
@@ -282,12 +296,35 @@ impl Device {
     }
 }
 
+/// Status of the driver for "invalid device", with which it refuses one that another process has for itself alone, and "unavailable".
+const IN_USE: i32 = 46;
+
+fn capability(driver: &Driver, device: i32) -> Result<(i32, i32), Failure> {
+    let attribute = |number| driver.device_attribute(number, device);
+    Ok((attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?))
+}
+
+/// Why NVRTC is of no use for a device, if it is not.
+fn unsupported(nvrtc: &Nvrtc, name: &str, capability: (i32, i32)) -> Option<CudaError> {
+    let least = nvrtc.architectures.first().map_or_else(String::new, |a| format!("{}.{}", a / 10, a % 10));
+    architecture(&nvrtc.architectures, capability).is_none().then(|| CudaError::Unsupported {
+        name: name.to_owned(),
+        capability,
+        version: nvrtc.version,
+        least,
+    })
+}
+
+/// Systems on a chip, whose code other devices need not take, nor they that of others.
+const TEGRA: [i32; 6] = [53, 62, 72, 87, 101, 110];
+
 /// The best that NVRTC has for a device: code of the device's own generation, else PTX of an earlier one, which the driver compiles.
 fn architecture(known: &[i32], capability: (i32, i32)) -> Option<String> {
     let own = capability.0 * 10 + capability.1;
-    let best = known.iter().copied().filter(|&architecture| architecture <= own).max()?;
-    let kind = if best / 10 == capability.0 { "sm" } else { "compute" };
-    Some(format!("{kind}_{best}"))
+    let fits = |&architecture: &i32| architecture == own || architecture < own && !TEGRA.contains(&architecture);
+    let best = known.iter().copied().filter(fits).max()?;
+    let same = best == own || best / 10 == capability.0 && !TEGRA.contains(&own);
+    Some(format!("{}_{best}", if same { "sm" } else { "compute" }))
 }
 
 /// Architectures that the first NVRTC of these compiles for, such as 90, in order. No device is needed.
@@ -295,7 +332,7 @@ fn architecture(known: &[i32], capability: (i32, i32)) -> Option<String> {
 /// # Errors
 /// Where there is no NVRTC.
 pub fn architectures(libraries: &Libraries) -> Result<Vec<i32>, CudaError> {
-    Ok(Nvrtc::load(&libraries.nvrtc, i32::MAX)?.architectures)
+    Ok(Nvrtc::load(&libraries.nvrtc, i32::MAX, |_| None)?.architectures)
 }
 
 /// Compiles a source for an architecture such as `sm_80` without any device; gives the log, which is empty if nothing was to be said.
@@ -303,7 +340,7 @@ pub fn architectures(libraries: &Libraries) -> Result<Vec<i32>, CudaError> {
 /// # Errors
 /// Where there is no NVRTC, or the source does not compile.
 pub fn compile_only(libraries: &Libraries, sources: &[String], architecture: &str) -> Result<Vec<String>, CudaError> {
-    let nvrtc = Nvrtc::load(&libraries.nvrtc, i32::MAX)?;
+    let nvrtc = Nvrtc::load(&libraries.nvrtc, i32::MAX, |_| None)?;
     sources.iter().map(|source| Ok(nvrtc.compile(source, architecture)?.1)).collect()
 }
 
@@ -321,5 +358,11 @@ mod tests {
         assert_eq!(best(11, 0).as_deref(), Some("compute_100"));
         assert_eq!(best(13, 0).as_deref(), Some("compute_120"));
         assert_eq!(best(7, 0), None);
+        let known = [80, 87, 100, 101, 120];
+        let best = |major, minor| architecture(&known, (major, minor));
+        assert_eq!(best(8, 9).as_deref(), Some("sm_80"));
+        assert_eq!(best(8, 7).as_deref(), Some("sm_87"));
+        assert_eq!(best(10, 3).as_deref(), Some("sm_100"));
+        assert_eq!(best(11, 0).as_deref(), Some("compute_100"));
     }
 }

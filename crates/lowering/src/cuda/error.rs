@@ -29,8 +29,11 @@ const OUT_OF_MEMORY: i32 = 2;
 /// Status for "no device".
 pub(crate) const NO_DEVICE: i32 = 100;
 /// Statuses after which nothing that the process has on the device can be used any more: broken hardware or links (214, 220, 226),
-/// a device that is taken away (46), kernels that ended in the middle (700 to 719), and "unknown" (999).
-const LOST: [i32; 16] = [46, 214, 220, 226, 700, 702, 709, 710, 713, 714, 715, 716, 717, 718, 719, 999];
+/// a device that is taken away (46), kernels that ended in the middle (700 to 719), a server that shares the device and is gone (806, 810), a driver that has
+/// shut down (4), and "unknown" (999).
+const LOST: [i32; 18] = [4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 806, 810, 999];
+/// Statuses with which the driver refuses to record what is queued: 900 to 908.
+const RECORDING: std::ops::RangeInclusive<i32> = 900..=908;
 
 /// Why no GPU is used, or why the work on it ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,14 @@ pub enum CudaError {
     /// The driver sees no device.
     #[error("the NVIDIA driver is there, but it sees no GPU")]
     NoDevice,
+    /// Another process has the device for itself alone.
+    #[error(
+        "{name} is in use by another process, which shares it with nobody (its compute mode is exclusive), or was taken away"
+    )]
+    Busy {
+        /// Name of the device.
+        name: String,
+    },
     /// There is no compiler for kernels.
     #[error(
         "the NVIDIA driver is there, but not NVRTC, which compiles the kernels ({tried}); it comes with the CUDA toolkit 12 or 13, or \
@@ -68,7 +79,10 @@ pub enum CudaError {
         tried: String,
     },
     /// NVRTC has no code for this device.
-    #[error("{name} has compute capability {}.{}, NVRTC {}.{} compiles for {least} and newer", capability.0, capability.1, version.0, version.1)]
+    #[error(
+        "{name} has compute capability {}.{}, NVRTC {}.{} compiles for {least} and newer; an older NVRTC may do (`pip install \
+         nvidia-cuda-nvrtc-cu12`)", capability.0, capability.1, version.0, version.1
+    )]
     Unsupported {
         /// Name of the device.
         name: String,
@@ -100,10 +114,15 @@ pub enum CudaError {
         log: String,
     },
     /// The device's memory is full.
-    #[error("out of GPU memory: {} MB more were needed, {} of {} MB are free; a smaller train.batch_size, or fewer --jobs, needs less", wanted_bytes / 1_000_000, free_bytes / 1_000_000, total_bytes / 1_000_000)]
+    #[error(
+        "out of GPU memory: {}{} of {} MB are free; a smaller train.batch_size, or fewer --jobs, needs less",
+        wanted_bytes.map_or_else(String::new, |bytes| format!("{} MB more were needed, ", bytes / 1_000_000)),
+        free_bytes / 1_000_000,
+        total_bytes / 1_000_000
+    )]
     OutOfMemory {
-        /// What was asked for, in bytes.
-        wanted_bytes: usize,
+        /// What was asked for, in bytes; none where the driver needed it for itself.
+        wanted_bytes: Option<usize>,
         /// What is free, in bytes.
         free_bytes: usize,
         /// What the device has, in bytes.
@@ -131,6 +150,13 @@ pub enum CudaError {
 impl From<Failure> for CudaError {
     fn from(failure: Failure) -> Self {
         if LOST.contains(&failure.status) { Self::Lost(failure) } else { Self::Call(failure) }
+    }
+}
+
+impl CudaError {
+    /// Whether the driver would not record a step; it may still run it.
+    pub(crate) fn is_of_recording(&self) -> bool {
+        matches!(self, Self::Call(failure) if RECORDING.contains(&failure.status))
     }
 }
 

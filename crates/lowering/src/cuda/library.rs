@@ -5,6 +5,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_float, c_int, c_uint, c_ulonglong, c_void},
+    mem::ManuallyDrop,
     ptr,
 };
 
@@ -24,7 +25,7 @@ macro_rules! functions {
                 Ok(Self {
                     $($field: {
                         // SAFETY: the type is the function's signature in NVIDIA's header; the table is kept beside the library, which
-                        // stays loaded while the process lives.
+                        // stays loaded as long.
                         #[expect(unsafe_code, reason = "functions of a library loaded at run time")]
                         let symbol = unsafe { library.get::<unsafe extern "C" fn($($argument),*) -> c_int>($symbol.as_bytes()) };
                         *symbol.map_err(|_| format!("it has no function {}", $symbol))?
@@ -172,7 +173,8 @@ impl Allocation {
 pub(crate) struct Driver {
     pub(crate) library: String,
     table: DriverTable,
-    _library: Library,
+    // Never unloaded: a driver that has begun need not survive it.
+    _library: ManuallyDrop<Library>,
 }
 
 // SAFETY: the driver's functions may be called from any thread ("thread safe" in its manual), and the table never changes.
@@ -210,7 +212,7 @@ impl Driver {
         let (name, library) = open(names).map_err(|tried| CudaError::NoDriver { tried })?;
         let table =
             DriverTable::load(&library).map_err(|reason| CudaError::Library { library: name.clone(), reason })?;
-        let driver = Self { library: name, table, _library: library };
+        let driver = Self { library: name, table, _library: ManuallyDrop::new(library) };
         match call!(driver, "cuInit", init(0)) {
             Err(failure) if failure.status == super::error::NO_DEVICE => Err(CudaError::NoDevice),
             Err(failure) => Err(CudaError::Library { library: driver.library, reason: failure.to_string() }),
@@ -528,15 +530,25 @@ unsafe impl Sync for Nvrtc {}
 #[expect(unsafe_code, reason = "a table of functions")]
 unsafe impl Send for Nvrtc {}
 
+/// Status of NVRTC for "builtin operation failure".
+const BUILTINS_MISSING: c_int = 7;
+
 impl Nvrtc {
     /// Loads the first NVRTC that is there and is no newer than what a driver serves, by its major version: code of a newer one need not
-    /// load.
-    pub(crate) fn load(names: &[String], driver_major: i32) -> Result<Self, CudaError> {
+    /// load. `refuse` tells why one that would do is of no use for a device: newer ones leave out old devices, and an older one may lie beside it.
+    pub(crate) fn load(
+        names: &[String],
+        driver_major: i32,
+        refuse: impl Fn(&Self) -> Option<CudaError>,
+    ) -> Result<Self, CudaError> {
         let mut newer = None;
         let mut tried = Vec::new();
         for name in names {
             match Self::load_one(name) {
-                Ok(nvrtc) if nvrtc.version.0 <= driver_major => return Ok(nvrtc),
+                Ok(nvrtc) if nvrtc.version.0 <= driver_major => match refuse(&nvrtc) {
+                    None => return Ok(nvrtc),
+                    Some(reason) => newer = newer.or(Some(reason)),
+                },
                 Ok(nvrtc) => {
                     let (major, minor) = nvrtc.version;
                     let reason = format!(
@@ -553,7 +565,10 @@ impl Nvrtc {
     }
 
     fn load_one(name: &str) -> Result<Self, CudaError> {
-        let (name, library) = open(&[name.to_owned()]).map_err(|tried| CudaError::NoCompiler { tried })?;
+        // NVRTC looks for its builtins beside the file by whose name it was loaded, which a link would mislead.
+        let file = name.contains('/').then(|| std::fs::canonicalize(name).ok()).flatten();
+        let name = file.map_or_else(|| name.to_owned(), |file| file.display().to_string());
+        let (name, library) = open(&[name]).map_err(|tried| CudaError::NoCompiler { tried })?;
         let refuse = |reason: String| CudaError::Library { library: name.clone(), reason };
         let table = CompilerTable::load(&library).map_err(refuse)?;
         let mut nvrtc =
@@ -598,6 +613,10 @@ impl Nvrtc {
             Ok(()) => Ok((self.ptx(program)?, log)),
             Err(failure) => {
                 let log = if log.is_empty() { failure.to_string() } else { log };
+                if failure.status == BUILTINS_MISSING {
+                    let reason = format!("its file libnvrtc-builtins must lie beside it ({log})");
+                    return Err(CudaError::Library { library: self.library.clone(), reason });
+                }
                 Err(CudaError::Kernel { architecture: architecture.to_owned(), log })
             }
         });

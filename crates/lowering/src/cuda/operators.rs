@@ -97,6 +97,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             linear(plan, "linear dw", "LinearWeightGrad", &product, [rows, inputs, outputs], &operands, e);
         }
         Operator::MaxPool(pool) if again => {
+            assert!(pool.size <= 256, "positions within a window have 16 bits");
             let output = pool.output_shape(&shapes[0]);
             let order = Order::new(&output, Some(y()), &[x[0]], LANES);
             let windows = order.without_margin(&output);
@@ -389,7 +390,7 @@ fn sum_ranges(
         (kind, ranges, grid, along_pixels)
     } else {
         let (kind, ranges) = channels(shape);
-        (kind, ranges, [ranges, shape[1], 1], along_planes)
+        (kind, ranges, [shape[1], ranges, 1], along_planes)
     };
     let partial = whole.filter(|_| ranges == 1).unwrap_or_else(|| plan.temporary(sums * shape[1] * ranges));
     let image = |call: &mut Call, view: View| if pixels { call.takes(view) } else { call.reads(view) };

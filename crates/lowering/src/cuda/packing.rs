@@ -83,7 +83,7 @@ impl Plan {
         let mut call = Call::new("pack");
         let operands = [call.reads(x), call.writes_packed(copy, precision)].join(", ");
         let kind = packing.kind(precision);
-        if packing.blocks == (1, 1) && packing.source == (1, 1) && packing.groups == 1 {
+        if packing.blocks == (1, 1) && packing.source == (1, 1) && packing.groups == 1 && packing.before == (0, 0) {
             let grid = [elements.div_ceil(THREADS * ROW_VALUES), 1, 1];
             self.launch(call, grid, &format!("pack_rows<{kind}>({operands})"));
         } else {

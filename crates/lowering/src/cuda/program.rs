@@ -226,6 +226,9 @@ enum Ready {
     Recorded(Recording, u64),
 }
 
+/// Values behind the last one that the threads of a kernel may count to.
+const SPARE: usize = 1 << 14;
+
 impl Program {
     pub(crate) fn new(plan: Plan, session: &Rc<RefCell<Session>>) -> Self {
         let device = Arc::clone(&session.borrow().device);
@@ -243,7 +246,8 @@ impl Program {
 
     fn load(plan: &Plan, device: &Device) -> Result<Loaded, CudaError> {
         device.serve(plan.precision)?;
-        if i32::try_from(plan.largest).is_err() {
+        // Threads that fill the last block count further.
+        if i32::try_from(plan.largest + SPARE).is_err() {
             return Err(CudaError::TooLarge { elements: plan.largest });
         }
         let module = device.load(&plan.source())?;
@@ -284,7 +288,16 @@ impl Program {
             }
             Ready::Warm | Ready::Recorded(..) => {
                 let given = given();
-                let recording = device.note(device.driver.record(stream, || self.launch(loaded, &given, stream)))?;
+                let recording = match device.note(device.driver.record(stream, || self.launch(loaded, &given, stream)))
+                {
+                    Ok(recording) => recording,
+                    Err(error) if error.is_of_recording() => {
+                        // The next step tries again.
+                        self.launch(loaded, &given, stream)?;
+                        return self.end(session);
+                    }
+                    Err(error) => return Err(error),
+                };
                 device.note(device.driver.replay(&recording, stream))?;
                 if let Ready::Recorded(old, _) =
                     std::mem::replace(ready, Ready::Recorded(recording, session.generation))
@@ -293,6 +306,11 @@ impl Program {
                 }
             }
         }
+        self.end(session)
+    }
+
+    /// Notes what the step changes.
+    fn end(&self, session: &mut Session) -> Result<(), CudaError> {
         for used in self.plan.states.iter().flatten().filter(|used| used.written) {
             session.residents.get_mut(&used.state.id()).expect("it was brought").ahead = true;
         }

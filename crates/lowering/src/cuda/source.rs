@@ -317,10 +317,10 @@ impl Call {
                 }
                 Elementwise::Add(_) => format!("values[j] + o{number}[j]"),
                 Elementwise::Dropout(dropout, key) => {
-                    let _ = write!(fields, "const float* e{number}; ");
-                    given.push(self.reads(key));
                     let (layer, threshold, scale) = (dropout.layer, dropout.threshold(), dropout.scale() as f32);
-                    let _ = write!(lines, "drop(values, at, e{number}, {layer}u, {threshold}u, {scale:?}f); ");
+                    let _ = write!(fields, "DropWords e{number}; ");
+                    given.push(format!("DropWords({}, {layer}u)", self.reads(key)));
+                    let _ = write!(lines, "drop(values, at, e{number}, {threshold}u, {scale:?}f); ");
                     continue;
                 }
             };

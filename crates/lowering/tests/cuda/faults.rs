@@ -76,7 +76,64 @@ fn faults_of_driver_and_device_are_told() {
         "{newer}"
     );
     let early = refused("early device", "capability=70\n").expect("the emulator").to_string();
-    assert_eq!(early, "Emulated GPU has compute capability 7.0, NVRTC 13.0 compiles for 7.5 and newer");
+    assert_eq!(
+        early,
+        "Emulated GPU has compute capability 7.0, NVRTC 13.0 compiles for 7.5 and newer; an older NVRTC may do (`pip install \
+         nvidia-cuda-nvrtc-cu12`)"
+    );
+}
+
+#[test]
+fn an_older_nvrtc_is_taken_where_the_newest_has_left_a_device_out() {
+    let Some(newest) = emulator::with_faults("volta", "capability=70\n") else { return };
+    let older = emulator::with_faults("older nvrtc", "nvrtc=12080\noldest=70\n").expect("the emulator");
+    let both = Libraries { nvrtc: [&newest.nvrtc[..], &older.nvrtc].concat(), ..newest.clone() };
+    let device = Device::open(&both).expect("the second one knows it");
+    assert!(device.description().ends_with("(compute capability 7.0, driver CUDA 13.0, NVRTC 12.8)"), "{device:?}");
+    let usable = |libraries| Device::survey(libraries).iter().map(|finding| finding.usable).collect::<Vec<_>>();
+    assert_eq!((usable(&both), usable(&newest)), (vec![true, true, true], vec![true, false, true]));
+}
+
+#[test]
+fn an_nvrtc_without_its_builtins_is_told_as_that() {
+    let Some((device, _, graph)) = compiled("no builtins", "compile=7\n") else { return };
+    let error = program(&graph).run().expect_err("nothing compiles");
+    assert!(matches!(error, CudaError::Library { .. }), "{error:?}");
+    assert!(error.to_string().contains("its file libnvrtc-builtins must lie beside it (nvrtc: error"), "{error}");
+    assert!(!device.is_lost());
+    let survey = Device::survey(&emulator::with_faults("no builtins", "compile=7\n").expect("the emulator"));
+    assert!(!survey[1].usable && survey[1].found.contains("libnvrtc-builtins"), "{survey:?}");
+}
+
+#[test]
+fn steps_run_where_the_driver_does_not_record_them() {
+    let biases = |name, faults| {
+        let device = Device::open(&emulator::with_faults(name, faults)?).expect("a device");
+        let session = Session::new(&device).expect("a session");
+        let network = Network::new(&Model::default(), [1, 28, 28], 10).expect("LeNet-5");
+        let variables = Variables::new(&network, Optimizer::Sgd);
+        let (mut graph, batch) = variables.training_graph(2, &Train::default());
+        graph.compile((Autograd, CudaCompiler::new(&session)), ());
+        variables.set_hyper(&Train::default(), 0.1, 1);
+        batch.targets.write()[3] = 1.0;
+        (0..4).for_each(|_| program(&graph).run().expect("a step"));
+        let last = &variables.parameters.last().expect("fc5.bias").values;
+        session.borrow_mut().pull([last]).expect("it comes back");
+        let values = last.read().to_vec();
+        Some(values)
+    };
+    let Some(recorded) = biases("recorded", "") else { return };
+    assert!(recorded[3] > 0.0, "it learns: {recorded:?}");
+    assert_eq!(biases("not recorded", "capture=901\n"), Some(recorded));
+}
+
+#[test]
+fn memory_that_the_driver_lacks_for_itself_is_told_as_that() {
+    let Some((device, _, graph)) = compiled("no room for kernels", "module=2\n") else { return };
+    let error = program(&graph).run().expect_err("kernels are not loaded");
+    assert!(matches!(error, CudaError::OutOfMemory { wanted_bytes: None, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("out of GPU memory: 8"), "{error}");
+    assert!(!device.is_lost());
 }
 
 #[test]

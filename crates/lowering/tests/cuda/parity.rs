@@ -77,6 +77,7 @@ pub fn products() -> Vec<Subject> {
         (images(17, 2, 5, 5), 130, square(5), (1, 0, 1)),
         (images(2, 3, 7, 7), 4, square(3), (3, 2, 3)),
         (images(9, 1, 31, 29), 6, square(1), (1, 0, 1)),
+        (images(4, 3, 1, 1), 5, square(2), (2, 1, 1)),
     ];
     let convolutions = (0..).zip(convolutions).map(|(seed, (x, outputs, kernel, (stride, padding, groups)))| {
         expressions::convolution(seed, x, outputs, kernel, Convolution { stride, padding, groups })

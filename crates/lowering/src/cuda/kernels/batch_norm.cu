@@ -16,11 +16,11 @@ DEVICE float inverse_deviation(float variance) {
     return 1.0f / sqrtf(variance + 1e-5f);
 }
 
-// Grid: (PARTS, C). partial [C, PARTS].
+// Grid: (C, PARTS). partial [C, PARTS].
 template <class S>
 DEVICE void channel_parts(const float* x, float* partial) {
     __shared__ float room[THREADS];
-    const int channel = blockIdx.y, part = blockIdx.x;
+    const int channel = blockIdx.x, part = blockIdx.y;
     const int end = min((part + 1) * S::SHARE, S::COUNT);
     float sum = 0.0f;
     for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
@@ -38,11 +38,11 @@ DEVICE void channel_sum(const float* partial, float* y) {
     y[channel] = sum;
 }
 
-// Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. Grid: (PARTS, C).
+// Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. Grid: (C, PARTS).
 template <class S>
 DEVICE void moment_parts(const float* x, float* partial) {
     __shared__ float room[THREADS];
-    const int channel = blockIdx.y, part = blockIdx.x;
+    const int channel = blockIdx.x, part = blockIdx.y;
     const int begin = part * S::SHARE, end = min(begin + S::SHARE, S::COUNT);
     float sum = 0.0f;
     for (int i = begin + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
@@ -102,11 +102,11 @@ DEVICE void batch_normalize(const X& x, const float* statistics, const float* ga
     });
 }
 
-// Parts of dgamma = Σ dy·x̂ and dbeta = Σ dy. partial [2, C, PARTS]. Grid: (PARTS, C).
+// Parts of dgamma = Σ dy·x̂ and dbeta = Σ dy. partial [2, C, PARTS]. Grid: (C, PARTS).
 template <class S>
 DEVICE void batch_parameter_parts(const float* x, const float* statistics, const float* dy, float* partial) {
     __shared__ float room[THREADS];
-    const int channel = blockIdx.y, part = blockIdx.x;
+    const int channel = blockIdx.x, part = blockIdx.y;
     const int end = min((part + 1) * S::SHARE, S::COUNT);
     const float mean = statistics[channel], inverse = inverse_deviation(statistics[S::C + channel]);
     float gamma = 0.0f, beta = 0.0f;

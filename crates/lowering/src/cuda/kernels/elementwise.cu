@@ -31,14 +31,20 @@ DEVICE unsigned key_word(unsigned seed, unsigned layer, float a, float b) {
     return mix(mix(seed ^ (layer * 0x9e3779b9u)) ^ (mix((unsigned)a) + mix((unsigned)b ^ 0x5bd1e995u)));
 }
 
+// The two words of a step's key for a layer: read and mixed once by each thread.
+struct DropWords {
+    unsigned first, second;
+
+    DEVICE DropWords(const float* key, unsigned layer)
+        : first(key_word(0x243f6a88u, layer, key[0], key[1])), second(key_word(0x85a308d3u, layer, key[2], key[3])) {}
+};
+
 // Drops values or scales them up (Srivastava et al. 2014), by their positions in planes.
 template <int LANES>
-DEVICE void drop(float (&values)[LANES], Spot at, const float* key, unsigned layer, unsigned threshold, float scale) {
-    const unsigned first = key_word(0x243f6a88u, layer, key[0], key[1]);
-    const unsigned second = key_word(0x85a308d3u, layer, key[2], key[3]);
+DEVICE void drop(float (&values)[LANES], Spot at, DropWords words, unsigned threshold, float scale) {
 #pragma unroll
     for (int j = 0; j < LANES; j++) {
-        const bool keeps = mix(mix((unsigned)(at.flat + j * at.plane) ^ first) + second) >= threshold;
+        const bool keeps = mix(mix((unsigned)(at.flat + j * at.plane) ^ words.first) + words.second) >= threshold;
         values[j] = keeps ? values[j] * scale : 0.0f;
     }
 }

@@ -48,6 +48,11 @@ struct PixelOrder : Extents<N, C, H, W> {
     static DEVICE int index(Spot at) { return ((at.n * ROWS + at.y + TOP) * COLUMNS + at.x + LEFT) * C + at.c; }
 };
 
+#ifndef EMULATED
+// Hardware checks addresses by itself.
+#define CHECK_ALIGNED(address, bytes)
+#endif
+
 // Values of 16 or 32 bits side by side, loaded and stored as whole words: the fewest instructions that there are.
 template <class Value, int LANES>
 struct Several {
@@ -57,6 +62,7 @@ struct Several {
     };
 
     static DEVICE void load(const Value* from, Value (&to)[LANES]) {
+        CHECK_ALIGNED(from, BYTES < 16 ? BYTES : 16);
         if constexpr (BYTES < 4) {
             to[0] = *from;
         } else {
@@ -66,6 +72,7 @@ struct Several {
         }
     }
     static DEVICE void store(Value* to, const Value (&from)[LANES]) {
+        CHECK_ALIGNED(to, BYTES < 16 ? BYTES : 16);
         if constexpr (BYTES < 4) {
             *to = from[0];
         } else {
