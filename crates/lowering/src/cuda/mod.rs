@@ -1,7 +1,7 @@
 //! The CUDA lowering: the same graph as a fixed sequence of kernel launches over one planned arena on the device.
 //!
-//! `operators` says which kernels an operator takes, `matrix` how products are cut into tiles, `tensor` the same on tensor cores for operands
-//! that `packing` has copied in reduced precision, `source` writes wrappers with all shapes as
+//! `operators` says which kernels an operator takes, `forms` how values lie in memory, `matrix` how products are cut into tiles, `tensor` the
+//! same on tensor cores, for which `packing` copies what does not lie as they want it. `source` writes wrappers with all shapes as
 //! constants around the device functions of `kernels/*.cu`, and NVRTC compiles the whole program at once. `program` runs it, `device` finds
 //! the GPU, `library` calls the driver, `cache` keeps what was compiled. `feed` brings batches, which `samples` cuts out of images on the
 //! device. Nothing of CUDA is needed to build or to start the program.

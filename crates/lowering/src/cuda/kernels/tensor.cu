@@ -1,4 +1,4 @@
-// C [M, N] = A [M, K] B [K, N] on tensor cores, for packed operands.
+// C [M, N] = A [M, K] B [K, N] on tensor cores, for operands in reduced precision.
 //
 // A block of 4 warps computes a tile of C: each warp reads its rows of A and columns of B from shared memory, which gives 128 bytes a cycle, so that
 // parts of 64 × 64 keep tensor cores busy where 8 warps' parts of 64 × 32 would wait for it. STAGES tiles of A and B are in shared memory: while one is multiplied, others are on their way

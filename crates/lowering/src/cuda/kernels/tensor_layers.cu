@@ -1,5 +1,5 @@
-// Layers as products of packed operands (`packing.cu`, `tensor.cu`). Each operand is packed once in a step: x and w serve the forward pass and a
-// gradient, dy serves both gradients.
+// Layers as products of operands in reduced precision (`tensor.cu`): images as they lie (`forms.cu`), all else in copies (`packing.cu`), each made
+// once in a step: x and w serve the forward pass and a gradient, dy serves both gradients.
 
 // y [ROWS, OUT] from x [ROWS, IN_P], w [OUT_P, IN_P], b [OUT]; IN_P and OUT_P are IN and OUT with zeros up to a multiple of 8.
 template <class Precision, int ROWS, int IN, int IN_P, int OUT, int OUT_P, int PARTS>
