@@ -18,6 +18,8 @@ use crate::{
 };
 
 const STEPS: u64 = 24;
+/// Of the longest comparison; on hardware of all.
+const MANY_STEPS: u64 = 100;
 
 fn lenet5() -> (Model, [usize; 3], Train) {
     let train = Train { batch_size: 5, learning_rate: 0.02, ..Train::default() };
@@ -86,17 +88,22 @@ fn train(
 }
 
 fn follows_the_reference(case: &(Model, [usize; 3], Train), relative: f64, what: &str) {
+    follows_the_reference_for(if on_hardware() { MANY_STEPS } else { STEPS }, case, relative, what);
+}
+
+fn follows_the_reference_for(steps: u64, case: &(Model, [usize; 3], Train), relative: f64, what: &str) {
     let Some(device) = device(what) else { return };
-    let (expected_losses, expected) = train(case, &mut Reference::<f32>::default(), STEPS);
-    let (losses, states) = train(case, &mut Gpu::new(&device), STEPS);
+    let (expected_losses, expected) = train(case, &mut Reference::<f32>::default(), steps);
+    let (losses, states) = train(case, &mut Gpu::new(&device), steps);
     assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 1.5, "{losses:?}");
-    assert!(losses[STEPS as usize - 1] < losses[0], "it learns: {losses:?}");
+    let last = losses[losses.len() - 1];
+    assert!(last < losses[0], "it learns: {losses:?}");
     assert_close("losses", &losses, &expected_losses, relative, 0.0);
     let mut worst = 0.0_f64;
     for ((name, got), (_, expected)) in states.iter().zip(&expected) {
         worst = worst.max(assert_close(name, got, expected, relative, 2e-5));
     }
-    println!("{what}: {worst:.3} of the tolerance after {STEPS} steps, loss {:.4} to {:.4}", losses[0], losses[23]);
+    println!("{what}: {worst:.3} of the tolerance after {steps} steps, loss {:.4} to {last:.4}", losses[0]);
 }
 
 #[test]
@@ -106,7 +113,8 @@ fn lenet5_trains_as_the_reference_does() {
 
 #[test]
 fn alexnet_with_batch_normalization_trains_as_the_reference_does() {
-    follows_the_reference(&tiny_alexnet(Normalization::Batch), 1e-4, "AlexNet with batch normalization");
+    let case = tiny_alexnet(Normalization::Batch);
+    follows_the_reference_for(MANY_STEPS, &case, 1e-4, "AlexNet with batch normalization");
 }
 
 #[test]
