@@ -414,7 +414,7 @@ fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, p
     }
     let mut call = Call::new(what);
     let body = format!("channel_sum<Channels<1, {rows}, 1, {ranges}>>({}, {})", call.reads(partial), call.writes(y));
-    plan.launch(call, over(rows), &body);
+    plan.launch(call, [rows, 1, 1], &body);
 }
 
 fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
@@ -424,7 +424,7 @@ fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
     let mut call = Call::new("batch statistics");
     let kind = channel_ranges(shape, ranges);
     let body = format!("moments<{kind}>({}, {})", call.reads(partial), call.writes(y));
-    plan.launch(call, over(shape[1]), &body);
+    plan.launch(call, [shape[1], 1, 1], &body);
 }
 
 /// x = [x, statistics, dy].

@@ -1,5 +1,5 @@
 // Sums over all but the second dimension, and batch normalization (Ioffe & Szegedy 2015). A channel's values are split into PARTS ranges by
-// the shape alone; a block sums each range, and one thread adds a channel's parts in order. These are the sums along planes; `pixels.cu` has
+// the shape alone; a block sums each range, and another one adds a channel's parts. These are the sums along planes; `pixels.cu` has
 // those of pixels.
 
 template <int IMAGES, int CHANNELS, int PLANE, int RANGES>
@@ -28,14 +28,14 @@ DEVICE void channel_parts(const float* x, float* partial) {
     if (threadIdx.x == 0) partial[channel * S::PARTS + part] = sum;
 }
 
-// One thread for each channel.
+// Adds the parts of a channel. Grid: (C).
 template <class S>
 DEVICE void channel_sum(const float* partial, float* y) {
-    const int channel = first_index();
-    if (channel >= S::C) return;
-    float sum = 0.0f;
-    for (int part = 0; part < S::PARTS; part++) sum += partial[channel * S::PARTS + part];
-    y[channel] = sum;
+    static_assert(S::PARTS <= THREADS, "a thread has one part");
+    __shared__ float room[THREADS];
+    const int channel = blockIdx.x, part = threadIdx.x;
+    const float sum = block_sum(part < S::PARTS ? partial[channel * S::PARTS + part] : 0.0f, room);
+    if (part == 0) y[channel] = sum;
 }
 
 // Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. Grid: (C, PARTS).
@@ -59,22 +59,37 @@ DEVICE void moment_parts(const float* x, float* partial) {
     }
 }
 
-// Mean and biased variance from those of the ranges (Chan, Golub & LeVeque 1979). statistics [2, C].
+// Joins mean and Σ(x − mean)² of `count` values with those of `more` (Chan, Golub & LeVeque 1979); `share` is more / (count + more).
+DEVICE void join_moments(float& mean, float& squares, float count, float more_mean, float more_squares, float share) {
+    const float apart = more_mean - mean;
+    squares += more_squares + apart * apart * (count * share);
+    mean += apart * share;
+}
+
+// Mean and biased variance from those of the ranges, as a tree. statistics [2, C]. Grid: (C).
 template <class S>
 DEVICE void moments(const float* partial, float* statistics) {
-    const int channel = first_index();
-    if (channel >= S::C) return;
-    float count = 0.0f, mean = 0.0f, squares = 0.0f;
-    for (int part = 0; part < S::PARTS; part++) {
-        const int size = min((part + 1) * S::SHARE, S::COUNT) - part * S::SHARE;
-        if (size <= 0) continue;
-        const float apart = partial[channel * S::PARTS + part] - mean, all = count + size;
-        squares += partial[(S::C + channel) * S::PARTS + part] + apart * apart * (count * (size / all));
-        mean += apart * (size / all);
-        count = all;
+    static_assert(S::PARTS <= THREADS, "a thread has one part");
+    __shared__ float counts[THREADS], means[THREADS], squares[THREADS];
+    const int channel = blockIdx.x, part = threadIdx.x;
+    const int size = part < S::PARTS ? min((part + 1) * S::SHARE, S::COUNT) - part * S::SHARE : 0;
+    counts[part] = max(size, 0);
+    means[part] = size > 0 ? partial[channel * S::PARTS + part] : 0.0f;
+    squares[part] = size > 0 ? partial[(S::C + channel) * S::PARTS + part] : 0.0f;
+    __syncthreads();
+    for (int width = THREADS / 2; width > 0; width /= 2) {
+        const float more = part < width ? counts[part + width] : 0.0f;
+        if (more > 0.0f) {
+            const float count = counts[part];
+            join_moments(means[part], squares[part], count, means[part + width], squares[part + width], more / (count + more));
+            counts[part] = count + more;
+        }
+        __syncthreads();
     }
-    statistics[channel] = mean;
-    statistics[S::C + channel] = squares / count;
+    if (part == 0) {
+        statistics[channel] = means[0];
+        statistics[S::C + channel] = squares[0] / counts[0];
+    }
 }
 
 // (x − mean) / √(variance + ε) · γ + β.

@@ -51,13 +51,6 @@ DEVICE void pixel_parts(const X& x, float* partial) {
     R::write_sums(sums, partial);
 }
 
-// Joins mean and Σ(x − mean)² of `count` values with those of `more` (Chan, Golub & LeVeque 1979); `share` is more / (count + more).
-DEVICE void join_moments(float& mean, float& squares, float count, float more_mean, float more_squares, float share) {
-    const float apart = more_mean - mean;
-    squares += more_squares + apart * apart * (count * share);
-    mean += apart * share;
-}
-
 // Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. A thread takes four pixels at a time, whose moments it knows exactly.
 template <class R, class X>
 DEVICE void pixel_moment_parts(const X& x, float* partial) {
