@@ -24,7 +24,7 @@ pub(crate) fn primary(item: &Item) -> Option<usize> {
 }
 
 /// Operators whose kernels write each output range once and can go on with it.
-fn takes_epilogue(operator: &Operator) -> bool {
+pub(crate) fn takes_epilogue(operator: &Operator) -> bool {
     matches!(
         operator,
         Operator::Convolution(_)

@@ -7,7 +7,11 @@ use super::{
     source::{Call, Epilogue, Plan, View},
     tensor::margin_for,
 };
-use crate::{Precision, fusion::Group, schedule::Item};
+use crate::{
+    Precision,
+    fusion::{Group, takes_epilogue},
+    schedule::Item,
+};
 
 /// Channels that a thread takes at once, and that images of pixels come in multiples of: 16 bytes of bf16.
 pub(crate) const LANES: usize = 8;
@@ -75,36 +79,15 @@ impl Pixels {
     }
 }
 
-/// Whether the operator's kernels can write pixels.
-fn makes_pixels(operator: &Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Convolution(_)
-            | Operator::ConvolutionInputGrad(..)
-            | Operator::Add
-            | Operator::Activation(_)
-            | Operator::ActivationGrad(_)
-            | Operator::Dropout(_)
-            | Operator::MaxPool(_)
-            | Operator::MaxPoolGrad(_)
-            | Operator::AveragePool(_)
-            | Operator::AveragePoolGrad(..)
-            | Operator::BatchNormalize
-            | Operator::BatchNormalizeInputGrad
-            | Operator::LocalResponse(_)
-            | Operator::LocalResponseGrad(_)
-    )
-}
-
-/// The form of what each kernel's last operator makes, by its first one. Images are pixels where tensor cores take products and nobody reads
-/// them under another shape.
+/// The form of what each kernel's last operator makes, by its first one. Images are pixels where tensor cores take products, a kernel writes
+/// each value once, as all that take an epilogue do, and nobody reads them under another shape.
 pub(crate) fn forms(items: &[Item], fusion: &[Group], precision: Precision) -> Vec<Form> {
     let mut forms = vec![Form::Planes; items.len()];
     for (head, group) in fusion.iter().enumerate() {
         let Group::Head { members } = group else { continue };
         let Ok(shape) = <[usize; 4]>::try_from(items[head].output.as_slice()) else { continue };
         let suits = shape[1].is_multiple_of(LANES) && shape[2] * shape[3] > 1;
-        if precision == Precision::F32 || !suits || !makes_pixels(&items[head].operator) {
+        if precision == Precision::F32 || !suits || !takes_epilogue(&items[head].operator) {
             continue;
         }
         let made: Vec<usize> = [head].iter().chain(members).copied().collect();
@@ -225,23 +208,6 @@ impl Plan {
 }
 
 impl Call {
-    /// Values of 16 bits, and words of 32, that one kernel of an operator keeps for another.
-    pub(crate) fn reads_halves(&mut self, view: View) -> String {
-        self.reads_as("unsigned short", view)
-    }
-
-    pub(crate) fn writes_halves(&mut self, view: View) -> String {
-        self.writes_as("unsigned short", view)
-    }
-
-    pub(crate) fn reads_words(&mut self, view: View) -> String {
-        self.reads_as("unsigned", view)
-    }
-
-    pub(crate) fn writes_words(&mut self, view: View) -> String {
-        self.writes_as("unsigned", view)
-    }
-
     /// A value in its form, which is only read.
     pub(crate) fn takes(&mut self, view: View) -> String {
         let kind = kind_read(view.form);

@@ -541,13 +541,13 @@ impl Nvrtc {
         driver_major: i32,
         refuse: impl Fn(&Self) -> Option<CudaError>,
     ) -> Result<Self, CudaError> {
-        let mut newer = None;
+        let mut unfit = None;
         let mut tried = Vec::new();
         for name in names {
             match Self::load_one(name) {
                 Ok(nvrtc) if nvrtc.version.0 <= driver_major => match refuse(&nvrtc) {
                     None => return Ok(nvrtc),
-                    Some(reason) => newer = newer.or(Some(reason)),
+                    Some(reason) => unfit = unfit.or(Some(reason)),
                 },
                 Ok(nvrtc) => {
                     let (major, minor) = nvrtc.version;
@@ -555,13 +555,13 @@ impl Nvrtc {
                         "NVRTC {major}.{minor} is newer than the driver, which serves CUDA {driver_major}; install NVRTC \
                          {driver_major} (`pip install nvidia-cuda-nvrtc-cu{driver_major}`) or a newer driver"
                     );
-                    newer = newer.or(Some(CudaError::Library { library: nvrtc.library, reason }));
+                    unfit = unfit.or(Some(CudaError::Library { library: nvrtc.library, reason }));
                 }
                 Err(CudaError::NoCompiler { tried: reason }) => tried.push(reason),
                 Err(error) => return Err(error),
             }
         }
-        Err(newer.unwrap_or(CudaError::NoCompiler { tried: tried.join("; ") }))
+        Err(unfit.unwrap_or(CudaError::NoCompiler { tried: tried.join("; ") }))
     }
 
     fn load_one(name: &str) -> Result<Self, CudaError> {

@@ -22,6 +22,8 @@ const PIXEL_RANGE: usize = 512;
 const MOST_PIXEL_RANGES: usize = 256;
 /// Runs of [`LANES`] channels that such a block takes at most, a power of two.
 const MOST_CHUNKS: usize = 16;
+/// Type of a position within a window.
+const POSITION: &str = "unsigned short";
 /// Values of a parameter whose update goes with those of others, at the end.
 const SMALL_PARAMETER: usize = 1 << 20;
 /// Parameters that one kernel updates at most: it may have 4 KB of arguments.
@@ -104,7 +106,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             // Halves of a word.
             let positions = plan.temporary(elements(&output).div_ceil(2));
             let mut call = Call::new("max pool");
-            let operands = [call.takes(x[0]), call.writes_halves(positions), call.gives(y()), call.epilogue(e)];
+            let operands = [call.takes(x[0]), call.writes_as(POSITION, positions), call.gives(y()), call.epilogue(e)];
             let kinds = [&windows_of(*pool, &shapes[0]), &windows.kind, &order.kind].map(String::as_str).join(", ");
             let body = format!("max_pool_with_positions<{kinds}>({})", operands.join(", "));
             plan.launch_over(call, order.threads, &body);
@@ -114,7 +116,7 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
         Operator::MaxPoolGrad(pool) => {
             let (positions, windows) = plan.positions[&(x[0], pool.size, pool.stride)].clone();
             let mut call = Call::new("max pool dx");
-            let first = call.reads_halves(positions);
+            let first = call.reads_as(POSITION, positions);
             let kind = windows_of(*pool, &shapes[0]);
             pooling_grad(plan, call, "max_pool_grad", (&kind, &windows), Some(first), (&shapes[0], x[1], y()), e);
         }
@@ -168,13 +170,18 @@ pub(crate) fn kernel(plan: &mut Plan, item: &Item, x: &[View], output: Option<Vi
             let exact = format!("<Exact, {}, 0, 0, {}, {}>", shapes[0][1], shapes[0][2], shapes[0][3]);
             let mut call = Call::new("local response dx");
             let from = call.takes(x[0]);
-            let to = if order.pixels { format!("PixelsOut{exact}{{{}}}", call.writes_words(d)) } else { call.gives(d) };
+            let to = if order.pixels {
+                format!("PixelsOut{exact}{{{}}}", call.writes_as("unsigned", d))
+            } else {
+                call.gives(d)
+            };
             let (alpha, k) = (call.float(a.alpha), call.float(a.k));
             let body = format!("denominators<{kind}, {}>({from}, {to}, {alpha}, {k})", inside.kind);
             plan.launch_over(call, inside.threads, &body);
             let mut call = Call::new("local response dx");
             let from = call.takes(x[0]);
-            let d = if order.pixels { format!("Pixels{exact}{{{}}}", call.reads_words(d)) } else { call.takes(d) };
+            let d =
+                if order.pixels { format!("Pixels{exact}{{{}}}", call.reads_as("unsigned", d)) } else { call.takes(d) };
             let (dy, dx) = (call.takes(x[1]), call.gives(y()));
             let (alpha, beta) = (call.float(a.alpha), call.float(a.beta));
             let last = call.epilogue(e);
@@ -381,7 +388,7 @@ fn sum_ranges(
     images: &[View],
     sums: usize,
     whole: Option<View>,
-    operands: impl Fn(&mut Call, &dyn Fn(&mut Call, View) -> String) -> Vec<String>,
+    operands: impl Fn(&mut Call) -> Vec<String>,
 ) -> (View, usize) {
     let mut call = Call::new(what);
     let pixels = images.iter().any(|image| image.form != Form::Planes);
@@ -393,8 +400,7 @@ fn sum_ranges(
         (kind, ranges, [shape[1], ranges, 1], along_planes)
     };
     let partial = whole.filter(|_| ranges == 1).unwrap_or_else(|| plan.temporary(sums * shape[1] * ranges));
-    let image = |call: &mut Call, view: View| if pixels { call.takes(view) } else { call.reads(view) };
-    let mut operands = operands(&mut call, &image);
+    let mut operands = operands(&mut call);
     operands.push(call.writes(partial));
     plan.launch(call, grid, &format!("{function}<{kind}>({})", operands.join(", ")));
     (partial, ranges)
@@ -403,7 +409,7 @@ fn sum_ranges(
 fn channel_sum(plan: &mut Plan, shape: &[usize], x: View, y: View) {
     let functions = ["channel_parts", "pixel_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "channel sum", functions, shape, &[x], 1, Some(y), |call, image| vec![image(call, x)]);
+        sum_ranges(plan, "channel sum", functions, shape, &[x], 1, Some(y), |call| vec![call.takes(x)]);
     add_ranges(plan, "channel sum", shape[1], ranges, partial, y);
 }
 
@@ -420,7 +426,7 @@ fn add_ranges(plan: &mut Plan, what: &'static str, rows: usize, ranges: usize, p
 fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
     let functions = ["moment_parts", "pixel_moment_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "batch statistics", functions, shape, &[x], 2, None, |call, image| vec![image(call, x)]);
+        sum_ranges(plan, "batch statistics", functions, shape, &[x], 2, None, |call| vec![call.takes(x)]);
     let mut call = Call::new("batch statistics");
     let kind = channel_ranges(shape, ranges);
     let body = format!("moments<{kind}>({}, {})", call.reads(partial), call.writes(y));
@@ -431,8 +437,8 @@ fn batch_statistics(plan: &mut Plan, shape: &[usize], x: View, y: View) {
 fn batch_parameter_grad(plan: &mut Plan, shape: &[usize], x: &[View], y: View) {
     let functions = ["batch_parameter_parts", "pixel_parameter_parts"];
     let (partial, ranges) =
-        sum_ranges(plan, "batch norm parameters", functions, shape, &[x[0], x[2]], 2, Some(y), |call, image| {
-            vec![image(call, x[0]), call.reads(x[1]), image(call, x[2])]
+        sum_ranges(plan, "batch norm parameters", functions, shape, &[x[0], x[2]], 2, Some(y), |call| {
+            vec![call.takes(x[0]), call.reads(x[1]), call.takes(x[2])]
         });
     add_ranges(plan, "batch norm parameters", 2 * shape[1], ranges, partial, y);
 }

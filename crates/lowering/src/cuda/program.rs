@@ -294,7 +294,8 @@ impl Program {
                     Err(error) if error.is_of_recording() => {
                         // The next step tries again.
                         self.launch(loaded, &given, stream)?;
-                        return self.end(session);
+                        self.end(session);
+                        return Ok(());
                     }
                     Err(error) => return Err(error),
                 };
@@ -306,15 +307,15 @@ impl Program {
                 }
             }
         }
-        self.end(session)
+        self.end(session);
+        Ok(())
     }
 
     /// Notes what the step changes.
-    fn end(&self, session: &mut Session) -> Result<(), CudaError> {
+    fn end(&self, session: &mut Session) {
         for used in self.plan.states.iter().flatten().filter(|used| used.written) {
             session.residents.get_mut(&used.state.id()).expect("it was brought").ahead = true;
         }
-        Ok(())
     }
 
     /// Runs one step and times each of its launches on the device.
@@ -347,9 +348,7 @@ impl Program {
         };
         let times = self.plan.launches.iter().enumerate().map(time).collect();
         events.iter().for_each(|event| driver.destroy_event(event));
-        for used in self.plan.states.iter().flatten().filter(|used| used.written) {
-            session.residents.get_mut(&used.state.id()).expect("it was brought").ahead = true;
-        }
+        self.end(session);
         times
     }
 

@@ -18,12 +18,12 @@ DEVICE float inverse_deviation(float variance) {
 
 // Grid: (C, PARTS). partial [C, PARTS].
 template <class S>
-DEVICE void channel_parts(const float* x, float* partial) {
+DEVICE void channel_parts(const Planes& x, float* partial) {
     __shared__ float room[THREADS];
     const int channel = blockIdx.x, part = blockIdx.y;
     const int end = min((part + 1) * S::SHARE, S::COUNT);
     float sum = 0.0f;
-    for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
+    for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) sum += x.values[S::at(channel, i)];
     sum = block_sum(sum, room);
     if (threadIdx.x == 0) partial[channel * S::PARTS + part] = sum;
 }
@@ -40,16 +40,16 @@ DEVICE void channel_sum(const float* partial, float* y) {
 
 // Mean and Σ(x − mean)² of each range. partial [2, C, PARTS]. Grid: (C, PARTS).
 template <class S>
-DEVICE void moment_parts(const float* x, float* partial) {
+DEVICE void moment_parts(const Planes& x, float* partial) {
     __shared__ float room[THREADS];
     const int channel = blockIdx.x, part = blockIdx.y;
     const int begin = part * S::SHARE, end = min(begin + S::SHARE, S::COUNT);
     float sum = 0.0f;
-    for (int i = begin + threadIdx.x; i < end; i += THREADS) sum += x[S::at(channel, i)];
+    for (int i = begin + threadIdx.x; i < end; i += THREADS) sum += x.values[S::at(channel, i)];
     const float mean = end > begin ? block_sum(sum, room) / (end - begin) : 0.0f;
     float squares = 0.0f;
     for (int i = begin + threadIdx.x; i < end; i += THREADS) {
-        const float apart = x[S::at(channel, i)] - mean;
+        const float apart = x.values[S::at(channel, i)] - mean;
         squares += apart * apart;
     }
     squares = block_sum(squares, room);
@@ -119,7 +119,7 @@ DEVICE void batch_normalize(const X& x, const float* statistics, const float* ga
 
 // Parts of dgamma = Σ dy·x̂ and dbeta = Σ dy. partial [2, C, PARTS]. Grid: (C, PARTS).
 template <class S>
-DEVICE void batch_parameter_parts(const float* x, const float* statistics, const float* dy, float* partial) {
+DEVICE void batch_parameter_parts(const Planes& x, const float* statistics, const Planes& dy, float* partial) {
     __shared__ float room[THREADS];
     const int channel = blockIdx.x, part = blockIdx.y;
     const int end = min((part + 1) * S::SHARE, S::COUNT);
@@ -127,8 +127,8 @@ DEVICE void batch_parameter_parts(const float* x, const float* statistics, const
     float gamma = 0.0f, beta = 0.0f;
     for (int i = part * S::SHARE + threadIdx.x; i < end; i += THREADS) {
         const int at = S::at(channel, i);
-        gamma += dy[at] * (x[at] - mean) * inverse;
-        beta += dy[at];
+        gamma += dy.values[at] * (x.values[at] - mean) * inverse;
+        beta += dy.values[at];
     }
     gamma = block_sum(gamma, room);
     beta = block_sum(beta, room);
