@@ -106,4 +106,6 @@ fn benchmarks_say_how_fast_steps_are() {
     for key in ["images_per_second", "step_time_ms", "gflop_per_s", "fma_peak_gflop_per_s"] {
         assert!(bench[0][key].as_f64().unwrap() > 0.0, "{key} of {bench}");
     }
+    let [least, median] = ["least_step_time_ms", "step_time_ms"].map(|key| bench[0][key].as_f64().unwrap());
+    assert!(0.0 < least && least <= median, "{bench}");
 }

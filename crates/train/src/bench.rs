@@ -45,6 +45,8 @@ struct Profiled {
 pub struct Measured {
     /// Median time of a step, in seconds. On a GPU, of steps that are queued behind each other, as training queues them.
     pub step_s: f64,
+    /// Least time of those, in seconds: what others on the machine take comes on top.
+    pub least_step_s: f64,
     /// Median time of a step that is waited for before the next one is started, in seconds. None on a processor, where all are.
     pub latency_s: Option<f64>,
     /// Steps that were measured.
@@ -229,6 +231,7 @@ pub fn measure(
     kernels.iter_mut().for_each(|kernel| kernel.share = kernel.step_time_ms / whole_ms);
     kernels.sort_by(|a, b| b.step_time_ms.total_cmp(&a.step_time_ms));
     Ok(Measured {
+        least_step_s: times.iter().copied().fold(f64::INFINITY, f64::min),
         step_s: median(&mut times),
         latency_s,
         steps: done,

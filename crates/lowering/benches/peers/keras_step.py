@@ -62,7 +62,7 @@ def main():
         before = time.perf_counter()
         network.train_on_batch(images, classes)
         times.append(time.perf_counter() - before)
-    print(batch / statistics.median(times))
+    print([batch / statistics.median(times), batch / min(times)])
 
 
 main()
