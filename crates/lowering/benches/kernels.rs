@@ -1,4 +1,4 @@
-//! Time of each kernel of a training step, against the processor's multiply-add peak.
+//! Least time of each kernel of a training step, against the processor's multiply-add peak.
 //!
 //! `cargo bench -p lowering --bench kernels -- [alexnet|lenet5] [BATCH] [THREADS] [SIDE] [WIDTH] [avx2|portable] [bf16]`
 
@@ -63,7 +63,7 @@ fn main() {
     let peak = fma_peak(&mut workspace.borrow_mut());
     let program = program(&graph);
     let mut rows: Vec<(&'static str, f64, f64, f64)> = Vec::new();
-    // Of each kernel the least time of those within some seconds: what others on the machine take comes on top.
+    // Within some seconds: what others on the machine take comes on top of the least time.
     let mut least: Vec<f64> = Vec::new();
     let start = Instant::now();
     while start.elapsed().as_secs_f64() < 5.0 {

@@ -15,7 +15,8 @@ pub fn arguments() -> (String, usize) {
     }
 }
 
-/// Prints images per second of the median step and of the quickest, as JSON. `step` returns the batch's loss, which is to be finite: what diverges may be faster.
+/// Prints images per second of the median step and of the quickest, as JSON. `step` returns the batch's loss, which is to be finite: what
+/// diverges may be faster.
 pub fn measure(batch: usize, mut step: impl FnMut() -> f32) {
     for _ in 0..WARM_UP_STEPS {
         step();
