@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     amx::{self, Machine, Tiles},
-    vector::{self, Level, fma},
+    vector::{self, Level, fma, load_some, store_some},
 };
 use crate::Precision;
 
@@ -117,10 +117,10 @@ pub(crate) fn join_row<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, row: &
     }
     // The last register of low values may meet fewer high ones.
     if highs.len() < lows.len() {
-        to[highs.len()] = arithmetic.join(simd, [lows[highs.len()], simd.partial_load_f32s(high)]);
+        to[highs.len()] = arithmetic.join(simd, [lows[highs.len()], load_some(simd, high)]);
     } else {
-        let words = arithmetic.join(simd, [low, high].map(|part| simd.partial_load_f32s(part)));
-        simd.partial_store_f32s(rest, words);
+        let words = arithmetic.join(simd, [low, high].map(|part| load_some(simd, part)));
+        store_some(simd, words, rest);
     }
 }
 
@@ -180,9 +180,9 @@ pub(crate) fn join_line<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, line:
     let mut at = 0;
     while at < line.len() {
         let here = lanes.min(line.len() - at);
-        let low = simd.partial_load_f32s(&line[at..at + here]);
-        let high = simd.partial_load_f32s(&line[at + 1..line.len().min(at + 1 + here)]);
-        simd.partial_store_f32s(&mut line[at..at + here], arithmetic.join(simd, [low, high]));
+        let low = load_some(simd, &line[at..at + here]);
+        let high = load_some(simd, &line[at + 1..line.len().min(at + 1 + here)]);
+        store_some(simd, arithmetic.join(simd, [low, high]), &mut line[at..at + here]);
         at += here;
     }
 }

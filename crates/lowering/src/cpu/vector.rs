@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use pulp::{Scalar512b, Simd, WithSimd};
+use pulp::{MemMask, Scalar512b, Simd, WithSimd};
 
 /// Vector instructions, widest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,34 @@ pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f3
     if portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
 }
 
+/// Lanes of the first `count` values.
+#[inline(always)]
+fn first<S: Simd>(simd: S, count: usize) -> MemMask<S::m32s> {
+    const NUMBERS: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    let numbers = S::as_simd_u32s(&NUMBERS).0[0];
+    MemMask::new(simd.less_than_u32s(numbers, simd.splat_u32s(count.min(16) as u32)))
+}
+
+/// As many values of a slice as a register takes, zeros for what is not there. (`partial_load_f32s` calls a function for each count.)
+#[inline(always)]
+pub(crate) fn load_some<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+    // SAFETY: no lane is on beyond the end of the slice.
+    #[expect(unsafe_code, reason = "a load by a mask")]
+    unsafe {
+        simd.mask_load_ptr_f32s(first(simd, from.len()), from.as_ptr())
+    }
+}
+
+/// As many values of a register as a slice takes.
+#[inline(always)]
+pub(crate) fn store_some<S: Simd>(simd: S, values: S::f32s, to: &mut [f32]) {
+    // SAFETY: no lane is on beyond the end of the slice, which is borrowed exclusively.
+    #[expect(unsafe_code, reason = "a store by a mask")]
+    unsafe {
+        simd.mask_store_ptr_f32s(first(simd, to.len()), to.as_mut_ptr(), values);
+    }
+}
+
 /// The first sixteen values of a slice into a row, zeros for what is not there. (A copy of so many as there are would be a call.)
 #[inline(always)]
 pub(crate) fn load_sixteen<S: Simd>(simd: S, from: &[f32], row: &mut [f32; 16]) {
@@ -109,7 +137,7 @@ pub(crate) fn load_sixteen<S: Simd>(simd: S, from: &[f32], row: &mut [f32; 16]) 
         Some(there) => *row = *there,
         None => {
             for (n, to) in S::as_mut_simd_f32s(row).0.iter_mut().enumerate() {
-                *to = simd.partial_load_f32s(from.get(n * S::F32_LANES..).unwrap_or(&[]));
+                *to = load_some(simd, from.get(n * S::F32_LANES..).unwrap_or(&[]));
             }
         }
     }
@@ -122,7 +150,7 @@ pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
         Some(there) => *there = *row,
         None => {
             for (part, to) in S::as_simd_f32s(row).0.iter().zip(to.chunks_mut(S::F32_LANES)) {
-                simd.partial_store_f32s(to, *part);
+                store_some(simd, *part, to);
             }
         }
     }

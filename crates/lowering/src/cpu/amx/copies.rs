@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::super::arithmetic::Arithmetic;
+use super::super::{arithmetic::Arithmetic, vector::load_some};
 
 /// Values in 16 bits, one after the other.
 #[inline(always)]
@@ -17,7 +17,7 @@ pub(super) fn round<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, from: &[f
     }
     if !rest.is_empty() {
         let (low, high) = rest.split_at(S::F32_LANES.min(rest.len()));
-        put(arithmetic.pack(simd, [low, high].map(|part| simd.partial_load_f32s(part))), last);
+        put(arithmetic.pack(simd, [low, high].map(|part| load_some(simd, part))), last);
     }
 }
 
