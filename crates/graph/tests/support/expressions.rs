@@ -210,6 +210,40 @@ pub fn block(seed: u64, x: Images, o: usize, pool: Pool) -> Subject {
     })
 }
 
+/// What else becomes of a normalized value that is pooled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// It is pooled once more.
+    Pool,
+    /// It is squashed, and that is pooled.
+    Squash,
+}
+
+/// batch norm → activation, if there is one → max pool, and what goes on beside.
+pub fn pool_of_normalized(seed: u64, x: Images, kind: Option<Activation>, pool: Pool, beside: Beside) -> Subject {
+    let inputs = vec![
+        input("x", &x.shape(), apart(seed, x.elements())),
+        input("gamma", &[x.c], apart(seed + 1, x.c)),
+        input("beta", &[x.c], apart(seed + 2, x.c)),
+    ];
+    subject(seed, inputs, move |build, x| {
+        let mut y = normalize(build, &x[0], &x[1], &x[2]);
+        if let Some(kind) = kind {
+            y = build.add(Operator::Activation(kind), &[&y]);
+        }
+        let pooled = build.add(Operator::MaxPool(pool), &[&y]);
+        let other = match beside {
+            Beside::Nothing => return pooled,
+            Beside::Pool => y,
+            Beside::Squash => build.add(Operator::Activation(Activation::Tanh), &[&y]),
+        };
+        let other = build.add(Operator::MaxPool(pool), &[&other]);
+        build.add(Operator::Add, &[&pooled, &other])
+    })
+}
+
 /// linear → ReLU → dropout → linear → tanh.
 pub fn hidden(seed: u64, rows: usize, inputs: usize, width: usize) -> Subject {
     let inputs = vec![

@@ -89,14 +89,52 @@ pub(super) fn statistics(plan: &mut Plan, shape: &[usize], x: Slot, y: Slot) {
     plan.push_by_channel(Statistics { e: Extents::new(shape), x, y }, &[x, y]);
 }
 
-struct Normalize {
+/// Normalized values, plane by plane, for whoever wants them: from x they are made as fast as they are read.
+#[derive(Clone)]
+pub(super) struct Normalized {
     e: Extents,
     x: Slot,
     statistics: Slot,
     gamma: Slot,
     beta: Slot,
-    y: Slot,
     epilogue: Epilogue,
+}
+
+impl Normalized {
+    /// x = [x, statistics, gamma, beta].
+    pub(super) fn new(shape: &[usize], x: &[Slot], epilogue: Epilogue) -> Self {
+        Self { e: Extents::new(shape), x: x[0], statistics: x[1], gamma: x[2], beta: x[3], epilogue }
+    }
+    /// Slots that it reads.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        [self.x, self.statistics, self.gamma, self.beta].into_iter().chain(self.epilogue.slots())
+    }
+    pub(super) fn channels(&self) -> usize {
+        self.e.channels
+    }
+    /// Calls `then` with the place of each plane of a channel, in order, and a way to make its values.
+    pub(super) fn each(
+        &self,
+        memory: &Memory,
+        channel: usize,
+        mut then: impl FnMut(Range<usize>, &dyn Fn(&mut [f32])),
+    ) {
+        let [mean, variance] = self.e.statistics(memory, self.statistics, channel);
+        let scale = (f64::from(value(memory, self.gamma, channel)) * inverse(variance)) as f32;
+        let shift = value(memory, self.beta, channel);
+        for range in self.e.planes(channel) {
+            self.e.fetch_next(memory, self.x, &range);
+            then(range.clone(), &|y| {
+                simd::affine(memory.part(self.x, range.clone()), mean, scale, shift, y);
+                self.epilogue.apply(memory, y, range.start);
+            });
+        }
+    }
+}
+
+struct Normalize {
+    values: Normalized,
+    y: Slot,
 }
 
 impl Kernel for Normalize {
@@ -104,25 +142,16 @@ impl Kernel for Normalize {
         "batch normalization"
     }
     fn tasks(&self) -> usize {
-        self.e.channels
+        self.values.channels()
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let [mean, variance] = self.e.statistics(memory, self.statistics, task);
-        let scale = (f64::from(value(memory, self.gamma, task)) * inverse(variance)) as f32;
-        let shift = value(memory, self.beta, task);
-        for range in self.e.planes(task) {
-            let y = memory.write(self.y, range.clone());
-            simd::affine(memory.part(self.x, range.clone()), mean, scale, shift, y);
-            self.epilogue.apply(memory, y, range.start);
-        }
+        self.values.each(memory, task, |range, make| make(memory.write(self.y, range)));
     }
 }
 
-/// x = [x, statistics, gamma, beta].
-pub(super) fn normalize(plan: &mut Plan, shape: &[usize], x: &[Slot], y: Slot, epilogue: Epilogue) {
-    let touches: Vec<Slot> = x.iter().copied().chain([y]).chain(epilogue.slots()).collect();
-    let e = Extents::new(shape);
-    plan.push_by_channel(Normalize { e, x: x[0], statistics: x[1], gamma: x[2], beta: x[3], y, epilogue }, &touches);
+pub(super) fn normalize(plan: &mut Plan, values: Normalized, y: Slot) {
+    let touches: Vec<Slot> = values.slots().chain([y]).collect();
+    plan.push_by_channel(Normalize { values, y }, &touches);
 }
 
 struct ParameterGrad {
@@ -167,6 +196,7 @@ struct InputGrad {
     statistics: Slot,
     gamma: Slot,
     parameters: Slot,
+    /// If it is `dx`, the one takes the place of the other.
     dy: Slot,
     dx: Slot,
     epilogue: Epilogue,
@@ -188,19 +218,24 @@ impl Kernel for InputGrad {
         let b = (gamma * inverse / self.e.count()) as f32;
         for range in self.e.planes(task) {
             let dx = memory.write(self.dx, range.clone());
-            let (x, dy) = (memory.part(self.x, range.clone()), memory.part(self.dy, range.clone()));
-            simd::normalize_grad(x, mean, dy, scale, a, b, dx);
+            if self.dy != self.dx {
+                dx.copy_from_slice(memory.part(self.dy, range.clone()));
+            }
+            simd::normalize_grad(memory.part(self.x, range.clone()), mean, scale, a, b, dx);
             self.epilogue.apply(memory, dx, range.start);
         }
     }
 }
 
-/// x = [x, statistics, gamma, parameter gradients, dy].
+/// x = [x, statistics, gamma, parameter gradients, dy]; dx may be dy.
 pub(super) fn input_grad(plan: &mut Plan, shape: &[usize], x: &[Slot], dx: Slot, epilogue: Epilogue) {
     let touches: Vec<Slot> = x.iter().copied().chain([dx]).chain(epilogue.slots()).collect();
     let e = Extents::new(shape);
     let kernel = InputGrad { e, x: x[0], statistics: x[1], gamma: x[2], parameters: x[3], dy: x[4], dx, epilogue };
-    plan.push_by_channel(kernel, &touches);
+    let step = plan.push_by_channel(kernel, &touches);
+    if x[4] == dx {
+        plan.replaced.insert(dx, step);
+    }
 }
 
 struct UpdateRunning {

@@ -43,11 +43,13 @@ impl Plan {
     /// kernels that make what it reads: those of the last step, or, if it touches no state, of any.
     ///
     /// Its tasks may touch only their own channel of any slot.
-    pub(super) fn push_by_channel(&mut self, kernel: impl Kernel + 'static, touches: &[Slot]) {
+    ///
+    /// Returns the step that the kernel is part of.
+    pub(super) fn push_by_channel(&mut self, kernel: impl Kernel + 'static, touches: &[Slot]) -> usize {
         let state = |slot: &Slot| matches!(self.places[slot.0], Place::State(_));
-        // Values are made by the first step that touches them.
+        // Values are made by the first step that touches them, or by the one that put them in the place of others.
         let made = |slot: &Slot| match self.places[slot.0] {
-            Place::Arena { first, .. } if first < usize::MAX => Some(first),
+            Place::Arena { first, .. } if first < usize::MAX => Some(*self.replaced.get(slot).unwrap_or(&first)),
             _ => None,
         };
         let last = self.steps.len().checked_sub(1);
@@ -67,6 +69,7 @@ impl Plan {
             channels.kernels.push(Box::new(kernel));
         }
         self.touch(step, touches);
+        step
     }
 }
 

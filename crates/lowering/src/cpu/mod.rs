@@ -31,7 +31,7 @@ mod update;
 mod vector;
 mod winograd;
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use graph::Operator;
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
@@ -42,6 +42,7 @@ pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};
 
 use self::{
+    batch_norm::Normalized,
     channels::Step,
     fusion::{Epilogue, Group},
     memory::{Place, Slot},
@@ -102,6 +103,8 @@ pub(crate) struct Plan {
     precision: Precision,
     steps: Vec<Step>,
     places: Vec<Place>,
+    /// The steps that put values in the place of those that were there.
+    replaced: HashMap<Slot, usize>,
 }
 
 impl Plan {
@@ -136,6 +139,9 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
     }
     let fusion = fusion::groups(&items);
     let joined = fusion::joined_updates(&items);
+    let remade = fusion::remade(&items, &fusion);
+    // What is made where it is read, by the item that has it.
+    let mut normalized: HashMap<usize, Normalized> = HashMap::new();
     let mut plan = Plan { precision, ..Plan::default() };
     let mut slots: Vec<Option<Slot>> = vec![None; items.len()];
     for item in 0..items.len() {
@@ -160,13 +166,46 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
             (Operator::Reshape(_), Group::Head { .. }) => slots[item] = slots[items[item].inputs[0]],
             (_, Group::Head { members }) => {
                 let slot = |input: usize| slots[input].expect("inputs come first");
-                let epilogue = Epilogue::new(&items, members, &slot);
-                let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
-                let output = (items[item].operator.writes().is_empty()).then(|| {
-                    let elements = items[item].output.iter().product();
-                    plan.temporary(elements)
+                let value = members.last().copied().unwrap_or(item);
+                if remade.get(&value) == Some(&item) {
+                    let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
+                    let epilogue = Epilogue::new(&items, members, &slot);
+                    normalized.insert(value, Normalized::new(&items[item].shapes[0], &inputs, epilogue));
+                    continue;
+                }
+                let output = items[item].operator.writes().is_empty().then(|| {
+                    if fusion::takes_place_of_gradient(&items, item) {
+                        return slot(items[item].inputs[4]);
+                    }
+                    plan.temporary(items[item].output.iter().product())
                 });
-                kernel(&mut plan, &items[item], &inputs, output, epilogue);
+                match (&items[item].operator, items[item].inputs.first().and_then(|input| normalized.get(input))) {
+                    (&Operator::MaxPool(pool), Some(x)) => {
+                        let (x, y) = (x.clone(), output.expect("pooling has a value"));
+                        let epilogue = Epilogue::new(&items, members, &slot);
+                        pooling::max_of_normalized(&mut plan, pool, &items[item].shapes[0], x, y, epilogue);
+                    }
+                    (&Operator::MaxPoolGrad(pool), Some(x)) => {
+                        let [value, dy] = [items[item].inputs[0], items[item].inputs[1]];
+                        let (activation, members) = match members.split_first() {
+                            Some((&first, rest)) if items[first].inputs.contains(&value) => match items[first].operator
+                            {
+                                Operator::ActivationGrad(kind) => (Some(kind), rest),
+                                ref other => unreachable!("{other:?} reads values that are not stored"),
+                            },
+                            _ => (None, &members[..]),
+                        };
+                        let (x, slots) = (x.clone(), [slot(dy), output.expect("a gradient is a value")]);
+                        let epilogue = Epilogue::new(&items, members, &slot);
+                        let shape = &items[item].shapes[0];
+                        pooling::max_grad_of_normalized(&mut plan, pool, shape, x, activation, slots, epilogue);
+                    }
+                    _ => {
+                        let epilogue = Epilogue::new(&items, members, &slot);
+                        let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
+                        kernel(&mut plan, &items[item], &inputs, output, epilogue);
+                    }
+                }
                 for &made in [item].iter().chain(members) {
                     slots[made] = output;
                 }
@@ -202,7 +241,7 @@ fn kernel(plan: &mut Plan, item: &Item, x: &[Slot], output: Option<Slot>, epilog
         Operator::AveragePool(pool) => pooling::average(plan, *pool, &shapes[0], x[0], y(), epilogue),
         Operator::AveragePoolGrad(pool, shape) => pooling::average_grad(plan, *pool, shape, x[0], y(), epilogue),
         Operator::BatchStatistics => batch_norm::statistics(plan, &shapes[0], x[0], y()),
-        Operator::BatchNormalize => batch_norm::normalize(plan, &shapes[0], x, y(), epilogue),
+        Operator::BatchNormalize => batch_norm::normalize(plan, Normalized::new(&shapes[0], x, epilogue), y()),
         Operator::BatchNormalizeParameterGrad => batch_norm::parameter_grad(plan, &shapes[0], x, y()),
         Operator::BatchNormalizeInputGrad => batch_norm::input_grad(plan, &shapes[0], x, y(), epilogue),
         Operator::UpdateRunning(momentum, count) => {

@@ -1,15 +1,16 @@
 //! Max and average pooling, a few planes a task.
 
-use graph::operators::Pool;
+use graph::operators::{Activation, Pool};
 use pulp::{Simd, WithSimd};
 
 use super::{
     Plan,
+    batch_norm::Normalized,
     fusion::Epilogue,
     memory::{Memory, Slot},
     movement::{CHUNK, chunk},
     program::Kernel,
-    simd::dispatch,
+    simd::{self, dispatch},
     transpose::split_pairs,
     vector::{self, load_sixteen, store_sixteen},
 };
@@ -85,20 +86,100 @@ impl Kernel for Pooling {
         let target = if matches!(self.kind, Kind::Max | Kind::Average) { outputs.clone() } else { inputs.clone() };
         let y = memory.write(self.y, target.clone());
         match self.kind {
-            Kind::Max if p.by_two() => vector::run(ByTwo { p, x: &x[inputs], out: y, dy: None }),
-            Kind::Max => max_planes(p, &x[inputs], y),
+            Kind::Max => max_of(p, &x[inputs], y),
             Kind::Average => average_planes(p, &x[inputs], y),
             Kind::AverageGrad => average_grad_planes(p, &x[outputs], y),
             Kind::MaxGrad => {
                 let dy = &memory.read(self.dy.expect("a gradient comes in"))[outputs];
-                if p.by_two() {
-                    vector::run(ByTwo { p, x: &x[inputs], out: y, dy: Some(dy) });
-                } else {
-                    max_grad_planes(p, &x[inputs], dy, y);
-                }
+                max_grad_of(p, &x[inputs], dy, y);
             }
         }
         self.epilogue.apply(memory, y, target.start);
+    }
+}
+
+/// Max pooling of normalized values that are made here, one channel a task.
+struct MaxOfNormalized {
+    planes: Planes,
+    x: Normalized,
+    y: Slot,
+    epilogue: Epilogue,
+}
+
+impl Kernel for MaxOfNormalized {
+    fn name(&self) -> &'static str {
+        "batch normalization and max pool"
+    }
+    fn tasks(&self) -> usize {
+        self.x.channels()
+    }
+    fn scratch(&self) -> usize {
+        self.planes.input()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let p = &self.planes;
+        let x = &mut scratch[..p.input()];
+        self.x.each(memory, task, |range, make| {
+            make(x);
+            let from = range.start / p.input() * p.output();
+            let y = memory.write(self.y, from..from + p.output());
+            max_of(p, x, y);
+            self.epilogue.apply(memory, y, from);
+        });
+    }
+}
+
+/// The gradient of [`MaxOfNormalized`] for the normalized values or, with an activation, for what it was applied to.
+struct MaxGradOfNormalized {
+    planes: Planes,
+    x: Normalized,
+    activation: Option<Activation>,
+    dy: Slot,
+    dx: Slot,
+    epilogue: Epilogue,
+}
+
+impl Kernel for MaxGradOfNormalized {
+    fn name(&self) -> &'static str {
+        "max pool gradient"
+    }
+    fn tasks(&self) -> usize {
+        self.x.channels()
+    }
+    fn scratch(&self) -> usize {
+        self.planes.input()
+    }
+    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
+        let p = &self.planes;
+        let x = &mut scratch[..p.input()];
+        self.x.each(memory, task, |range, make| {
+            make(x);
+            let from = range.start / p.input() * p.output();
+            let dx = memory.write(self.dx, range.clone());
+            max_grad_of(p, x, memory.part(self.dy, from..from + p.output()), dx);
+            if let Some(kind) = self.activation {
+                simd::activation_grad(kind, x, dx);
+            }
+            self.epilogue.apply(memory, dx, range.start);
+        });
+    }
+}
+
+/// y: the largest values of some planes' windows.
+fn max_of(p: &Planes, x: &[f32], y: &mut [f32]) {
+    if p.by_two() {
+        vector::run(ByTwo { p, x, out: y, dy: None });
+    } else {
+        max_planes(p, x, y);
+    }
+}
+
+/// dx: dy, at the largest values.
+fn max_grad_of(p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    if p.by_two() {
+        vector::run(ByTwo { p, x, out: dx, dy: Some(dy) });
+    } else {
+        max_grad_planes(p, x, dy, dx);
     }
 }
 
@@ -371,6 +452,34 @@ fn push(plan: &mut Plan, kernel: Pooling) {
 
 pub(super) fn max(plan: &mut Plan, pool: Pool, shape: &[usize], x: Slot, y: Slot, epilogue: Epilogue) {
     push(plan, Pooling { kind: Kind::Max, planes: Planes::new(pool, shape), x, dy: None, y, epilogue });
+}
+
+/// The values of `shape` are made from others.
+pub(super) fn max_of_normalized(
+    plan: &mut Plan,
+    pool: Pool,
+    shape: &[usize],
+    x: Normalized,
+    y: Slot,
+    epilogue: Epilogue,
+) {
+    let touches: Vec<Slot> = x.slots().chain([y]).chain(epilogue.slots()).collect();
+    plan.push_by_channel(MaxOfNormalized { planes: Planes::new(pool, shape), x, y, epilogue }, &touches);
+}
+
+/// The values of `shape` are made from others; `activation` is what was done to them last, if its gradient is wanted too.
+pub(super) fn max_grad_of_normalized(
+    plan: &mut Plan,
+    pool: Pool,
+    shape: &[usize],
+    x: Normalized,
+    activation: Option<Activation>,
+    [dy, dx]: [Slot; 2],
+    epilogue: Epilogue,
+) {
+    let touches: Vec<Slot> = x.slots().chain([dy, dx]).chain(epilogue.slots()).collect();
+    let planes = Planes::new(pool, shape);
+    plan.push_by_channel(MaxGradOfNormalized { planes, x, activation, dy, dx, epilogue }, &touches);
 }
 
 /// x = [x, dy].

@@ -149,10 +149,10 @@ dispatch! {
 }
 
 dispatch! {
-    /// dx = scale·(dy − a − (x − mean)·b).
-    fn normalize_grad(x: &[f32], mean: f32, dy: &[f32], scale: f32, a: f32, b: f32, dx: &mut [f32]) {
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = scale * (dy - a - (x - mean) * b);
+    /// dy ← scale·(dy − a − (x − mean)·b).
+    fn normalize_grad(x: &[f32], mean: f32, scale: f32, a: f32, b: f32, dy: &mut [f32]) {
+        for (dy, x) in dy.iter_mut().zip(x) {
+            *dy = scale * (*dy - a - (x - mean) * b);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The memory plan is known before anything runs, and is kept.
 
-use graph::{Autograd, Network, step::Variables};
+use graph::{Autograd, LayerKind, Network, step::Variables};
 use lowering::{
     Precision,
     cpu::{CpuCompiler, Workspace, memory_plan, program},
@@ -63,4 +63,17 @@ fn a_plan_for_the_papers_network_takes_no_memory() {
     let plan = memory_plan(&graph, Precision::F32, 2);
     let gib = plan.total_bytes() as f64 / f64::from(1 << 30);
     assert!((1.0..4.0).contains(&gib), "{gib} GiB: {plan:?}");
+}
+
+#[test]
+fn what_is_normalized_and_pooled_is_never_stored() {
+    let model = Model { architecture: Architecture::AlexNet, ..Model::default() };
+    let network = Network::new(&model, [3, 227, 227], 1000).expect("AlexNet");
+    let (mut graph, _) = Variables::new(&network, Optimizer::Sgd).training_graph(32, &Train::default());
+    graph.compile(Autograd, ());
+    let plan = memory_plan(&graph, Precision::F32, 2);
+    let convolutions = network.layers.iter().filter(|layer| matches!(layer.kind, LayerKind::Convolution { .. }));
+    let outputs: usize = convolutions.map(|layer| layer.output.iter().product::<usize>()).sum();
+    // One value that is kept for the backward pass and one that is computed with, for each output of a convolution, would be as much.
+    assert!(plan.arena_bytes < 2 * 4 * 32 * outputs, "{plan:?}, {outputs}");
 }

@@ -6,7 +6,7 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use crate::{
     cpu,
     support::{
-        expressions::{self, Images},
+        expressions::{self, Beside, Images},
         golden::assert_close,
         machine::Reference,
         subject::Subject,
@@ -174,6 +174,16 @@ proptest! {
     fn blocks(seed in 0..1_000_u64, x in images(), o in 1..20_usize, pool in pool(), threads in threads()) {
         let x = Images { c: 1 + x.c / 4, n: x.n + 1, ..at_least(x, pool.size.max(2)) };
         check_chain(&expressions::block(seed, x, o, pool), threads);
+    }
+
+    #[test]
+    fn pools_of_normalized_values(
+        seed in 0..1_000_u64, x in images(), pool in pool(), threads in threads(),
+        kind in prop_oneof![Just(None), Just(Some(Activation::Tanh))],
+        beside in prop_oneof![Just(Beside::Nothing), Just(Beside::Pool), Just(Beside::Squash)],
+    ) {
+        let x = Images { n: x.n + 1, ..at_least(x, pool.size.max(2)) };
+        check_chain(&expressions::pool_of_normalized(seed, x, kind, pool, beside), threads);
     }
 
     #[test]
