@@ -29,6 +29,7 @@ mod team;
 mod transpose;
 mod update;
 mod vector;
+mod windows;
 mod winograd;
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};

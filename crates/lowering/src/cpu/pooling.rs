@@ -1,7 +1,6 @@
 //! Max and average pooling, a few planes a task.
 
 use graph::operators::{Activation, Pool};
-use pulp::{Simd, WithSimd};
 
 use super::{
     Plan,
@@ -11,19 +10,19 @@ use super::{
     movement::{CHUNK, chunk},
     program::Kernel,
     simd::{self, dispatch},
-    transpose::split_pairs,
-    vector::{self, load_sixteen, store_sixteen},
+    vector,
+    windows::ByTwo,
 };
 
 #[derive(Clone, Copy)]
-pub(crate) struct Planes {
-    pool: Pool,
+pub(super) struct Planes {
+    pub(super) pool: Pool,
     /// Number of planes [N·C].
     count: usize,
     h: usize,
-    w: usize,
-    oh: usize,
-    ow: usize,
+    pub(super) w: usize,
+    pub(super) oh: usize,
+    pub(super) ow: usize,
 }
 
 impl Planes {
@@ -31,10 +30,10 @@ impl Planes {
         let y = pool.output_shape(x_shape);
         Self { pool, count: x_shape[0] * x_shape[1], h: x_shape[2], w: x_shape[3], oh: y[2], ow: y[3] }
     }
-    fn input(&self) -> usize {
+    pub(super) fn input(&self) -> usize {
         self.h * self.w
     }
-    fn output(&self) -> usize {
+    pub(super) fn output(&self) -> usize {
         self.oh * self.ow
     }
     /// Whether lines can be split into even and odd pixels.
@@ -180,157 +179,6 @@ fn max_grad_of(p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         vector::run(ByTwo { p, x, out: dx, dy: Some(dy) });
     } else {
         max_grad_planes(p, x, dy, dx);
-    }
-}
-
-/// Outputs of a line that are worked on together: sixteen fill whole registers of every level.
-const LINE: usize = 16;
-
-/// Pixels of a row that windows of three, two apart, see for a line of outputs.
-const REACH: usize = 2 * LINE + 1;
-
-/// Every second pixel of a row from the first, the second and the third on, so that each column of windows with stride 2 is whole registers.
-#[derive(Clone, Copy)]
-struct Columns([[f32; LINE]; 3]);
-
-impl Columns {
-    /// Of the pixels from `from` on. Where a plane goes on behind what the windows see, what is there is taken too, and where it ends,
-    /// zeros: neither counts, since outputs behind the last are not used.
-    #[inline(always)]
-    fn split<S: Simd>(simd: S, plane: &[f32], from: usize) -> Self {
-        let mut beyond = [0.0; REACH];
-        let pixels: &[f32; REACH] = plane[from..].first_chunk().unwrap_or_else(|| {
-            let rest = &plane[from..];
-            beyond[..rest.len()].copy_from_slice(rest);
-            &beyond
-        });
-        // The third column is what the odd pixels are one pixel later.
-        let [first, second] = split_pairs(simd, pixels.first_chunk().expect("more pixels than these"));
-        let [_, third] = split_pairs(simd, pixels.last_chunk().expect("more pixels than these"));
-        Self([first, second, third])
-    }
-
-    /// The pixels that column `kx` of the windows sees.
-    #[inline(always)]
-    fn column(&self, kx: usize) -> &[f32] {
-        &self.0[kx]
-    }
-}
-
-/// Max pooling and its gradient for windows of 2×2 or 3×3 pixels with stride 2.
-struct ByTwo<'a> {
-    p: &'a Planes,
-    x: &'a [f32],
-    /// Forward: y. Backward: dx.
-    out: &'a mut [f32],
-    dy: Option<&'a [f32]>,
-}
-
-impl WithSimd for ByTwo<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let p = self.p;
-        match self.dy {
-            None => {
-                for (x, y) in self.x.chunks_exact(p.input()).zip(self.out.chunks_exact_mut(p.output())) {
-                    max_plane(simd, p, x, y);
-                }
-            }
-            Some(dy) => {
-                let planes = self.x.chunks_exact(p.input()).zip(dy.chunks_exact(p.output()));
-                for ((x, dy), dx) in planes.zip(self.out.chunks_exact_mut(p.input())) {
-                    dx.fill(0.0);
-                    max_grad_plane(simd, p, x, dy, dx);
-                }
-            }
-        }
-    }
-}
-
-/// Largest value of each window of part of a line, and the number of the tap that has it. NaN wins, so that a diverged
-/// network shows.
-#[inline(always)]
-fn largest<S: Simd>(simd: S, size: usize, rows: &[Columns; 3], n: usize) -> (S::f32s, S::f32s) {
-    let mut best = simd.splat_f32s(f32::NEG_INFINITY);
-    let mut winner = simd.splat_f32s(0.0);
-    for (ky, row) in rows.iter().enumerate().take(size) {
-        for kx in 0..size {
-            let pixel = S::as_simd_f32s(row.column(kx)).0[n];
-            let number_of = simd.not_m32s(simd.equal_f32s(pixel, pixel));
-            let wins = simd.or_m32s(simd.greater_than_f32s(pixel, best), number_of);
-            best = simd.select_f32s(wins, pixel, best);
-            winner = simd.select_f32s(wins, simd.splat_f32s((ky * size + kx) as f32), winner);
-        }
-    }
-    (best, winner)
-}
-
-/// The rows that a line of windows sees, from output column `from` on.
-#[inline(always)]
-fn rows_of_line<S: Simd>(simd: S, p: &Planes, x: &[f32], oy: usize, from: usize) -> [Columns; 3] {
-    let mut rows = [Columns([[0.0; LINE]; 3]); 3];
-    for (ky, row) in rows.iter_mut().enumerate().take(p.pool.size) {
-        *row = Columns::split(simd, x, (2 * oy + ky) * p.w + 2 * from);
-    }
-    rows
-}
-
-#[inline(always)]
-fn max_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], y: &mut [f32]) {
-    for (oy, line) in y.chunks_exact_mut(p.ow).enumerate() {
-        for (part, line) in line.chunks_mut(LINE).enumerate() {
-            let rows = rows_of_line(simd, p, x, oy, part * LINE);
-            let mut values = [0.0; LINE];
-            for n in 0..LINE / S::F32_LANES {
-                S::as_mut_simd_f32s(&mut values).0[n] = largest(simd, p.pool.size, &rows, n).0;
-            }
-            store_sixteen(simd, &values, line);
-        }
-    }
-}
-
-/// dy goes to the first largest value of each window.
-#[inline(always)]
-fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let size = p.pool.size;
-    for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
-        for (part, line) in line.chunks(LINE).enumerate() {
-            let rows = rows_of_line(simd, p, x, oy, part * LINE);
-            // Behind the last window there is nothing to share out.
-            let mut share = [0.0; LINE];
-            load_sixteen(simd, line, &mut share);
-            let mut winners = [0.0; LINE];
-            for n in 0..LINE / S::F32_LANES {
-                S::as_mut_simd_f32s(&mut winners).0[n] = largest(simd, size, &rows, n).1;
-            }
-            for ky in 0..size {
-                let mut columns = [[0.0; LINE]; 3];
-                for (kx, column) in columns.iter_mut().enumerate().take(size) {
-                    let number = simd.splat_f32s((ky * size + kx) as f32);
-                    for (n, to) in S::as_mut_simd_f32s(column).0.iter_mut().enumerate() {
-                        let wins = simd.equal_f32s(S::as_simd_f32s(&winners).0[n], number);
-                        *to = simd.select_f32s(wins, S::as_simd_f32s(&share).0[n], simd.splat_f32s(0.0));
-                    }
-                }
-                let mut sums = [0.0; REACH];
-                for i in 0..LINE {
-                    let before = if i == 0 { 0.0 } else { columns[2][i - 1] };
-                    sums[2 * i] = columns[0][i] + before;
-                    sums[2 * i + 1] = columns[1][i];
-                }
-                sums[2 * LINE] = columns[2][LINE - 1];
-                // Behind the last window zeros are added, to the next row or to nothing.
-                let row = &mut dx[(2 * oy + ky) * p.w + 2 * part * LINE..];
-                if let Some(row) = row.first_chunk_mut::<REACH>() {
-                    for i in 0..REACH {
-                        row[i] += sums[i];
-                    }
-                } else {
-                    row.iter_mut().zip(&sums).for_each(|(to, sum)| *to += sum);
-                }
-            }
-        }
     }
 }
 

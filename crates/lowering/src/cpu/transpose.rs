@@ -50,6 +50,21 @@ pub(crate) fn split_pairs<S: Simd>(simd: S, row: &[f32; 2 * SIDE]) -> [[f32; SID
         }
         return parts;
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V3>() {
+        let (f, registers) = (simd.avx, row.as_chunks::<8>().0);
+        for half in 0..2 {
+            let (a, b) = (pulp::cast(registers[2 * half]), pulp::cast(registers[2 * half + 1]));
+            // Each has its pairs of the first register, of the second one, and so for the upper halves.
+            for (part, mixed) in
+                parts.iter_mut().zip([f._mm256_shuffle_ps::<0x88>(a, b), f._mm256_shuffle_ps::<0xdd>(a, b)])
+            {
+                let ordered = simd.avx2._mm256_permute4x64_pd::<0xd8>(f._mm256_castps_pd(mixed));
+                part.as_chunks_mut::<8>().0[half] = pulp::cast(ordered);
+            }
+        }
+        return parts;
+    }
     let _ = level;
     for (odd, part) in parts.iter_mut().enumerate() {
         for (i, to) in part.iter_mut().enumerate() {
@@ -57,6 +72,65 @@ pub(crate) fn split_pairs<S: Simd>(simd: S, row: &[f32; 2 * SIDE]) -> [[f32; SID
         }
     }
     parts
+}
+
+/// The inverse of [`split_pairs`].
+#[inline(always)]
+pub(crate) fn join_pairs<S: Simd>(simd: S, even: &[f32; SIDE], odd: &[f32; SIDE]) -> [f32; 2 * SIDE] {
+    let mut row = [0.0; 2 * SIDE];
+    let level: &dyn Any = &simd;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V4>() {
+        for (half, to) in row.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
+            let mut order = [0_u32; SIDE];
+            for (i, from) in order.iter_mut().enumerate() {
+                *from = (SIDE * (i % 2) + half * SIDE / 2 + i / 2) as u32;
+            }
+            let (even, odd) = (pulp::cast(*even), pulp::cast(*odd));
+            *to = pulp::cast(simd.avx512f._mm512_permutex2var_ps(even, pulp::cast(order), odd));
+        }
+        return row;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V3>() {
+        let (f, to) = (simd.avx, row.as_chunks_mut::<8>().0);
+        for half in 0..2 {
+            let (even, odd) = (pulp::cast(even.as_chunks::<8>().0[half]), pulp::cast(odd.as_chunks::<8>().0[half]));
+            let (low, high) = (f._mm256_unpacklo_ps(even, odd), f._mm256_unpackhi_ps(even, odd));
+            to[2 * half] = pulp::cast(f._mm256_permute2f128_ps::<0x20>(low, high));
+            to[2 * half + 1] = pulp::cast(f._mm256_permute2f128_ps::<0x31>(low, high));
+        }
+        return row;
+    }
+    let _ = level;
+    for (pair, (&even, &odd)) in row.as_chunks_mut::<2>().0.iter_mut().zip(even.iter().zip(odd)) {
+        *pair = [even, odd];
+    }
+    row
+}
+
+/// Values one place later, a zero before them.
+#[inline(always)]
+pub(crate) fn later<S: Simd>(simd: S, row: &[f32; SIDE]) -> [f32; SIDE] {
+    let level: &dyn Any = &simd;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V4>() {
+        let f = simd.avx512f;
+        return pulp::cast(f._mm512_alignr_epi32::<15>(pulp::cast(*row), f._mm512_setzero_si512()));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.downcast_ref::<pulp::x86::V3>() {
+        let [a, b]: [_; 2] = pulp::cast(*row);
+        let after = |before, register| {
+            let across = simd.avx2._mm256_permute2x128_si256::<0x21>(before, register);
+            simd.avx2._mm256_alignr_epi8::<12>(register, across)
+        };
+        return pulp::cast([after(simd.avx._mm256_setzero_si256(), a), after(a, b)]);
+    }
+    let _ = level;
+    let mut moved = [0.0; SIDE];
+    moved[1..].copy_from_slice(&row[..SIDE - 1]);
+    moved
 }
 
 /// Sixteen registers of four groups of four: groups are transposed by pairs of values, then pairs of pairs, then whole groups change
@@ -153,17 +227,20 @@ mod tests {
     struct Split<'a>(&'a [f32; 2 * SIDE]);
 
     impl WithSimd for Split<'_> {
-        type Output = [[f32; SIDE]; 2];
+        type Output = ([[f32; SIDE]; 2], [f32; 2 * SIDE], [f32; SIDE]);
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            split_pairs(simd, self.0)
+            let [even, odd] = split_pairs(simd, self.0);
+            ([even, odd], join_pairs(simd, &even, &odd), later(simd, &odd))
         }
     }
 
     #[test]
-    fn pairs_are_split_at_every_level() {
+    fn pairs_are_split_and_joined_at_every_level() {
         let row: [f32; 2 * SIDE] = std::array::from_fn(|i| i as f32);
-        let exact = [0, 1].map(|odd| std::array::from_fn(|i| (2 * i + odd) as f32));
+        let parts = [0, 1].map(|odd| std::array::from_fn(|i| (2 * i + odd) as f32));
+        let later = std::array::from_fn(|i| if i == 0 { 0.0 } else { (2 * i - 1) as f32 });
+        let exact = (parts, row, later);
         for level in [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512] {
             assert_eq!(vector::run_at(level, Split(&row)), exact, "{level:?}");
         }
