@@ -2,7 +2,8 @@
 //!
 //! One file per operator, mirroring the crate `graph`; `fusion` decides what is computed together, `memory` where
 //! values live, `program` runs the kernels, `channels` joins those that work on one channel at a time, and `team` shares their tasks out to
-//! threads. `vector` chooses the instructions, `matrix` multiplies, `transpose` turns planes into registers of channels and back. Convolutions go
+//! threads. `vector` chooses the instructions, `matrix` multiplies, `transpose` turns planes into registers of channels and back, `windows` pools
+//! lines of them. Convolutions go
 //! through `winograd`, `direct` or `linear`, as `convolution` decides, or in 16 bits through the tiles of `amx`; networks of few channels are
 //! lowered as a whole by `lanes`.
 
