@@ -19,7 +19,7 @@ use lowering::{
 use luminal::prelude::Graph;
 use plan::{Model, Optimizer, Train};
 use support::{
-    expressions::{self, Images},
+    expressions::{self, Beside, Images},
     golden::assert_close,
     machine::{Executor, Reference},
     random::{uniform, word},
@@ -321,6 +321,10 @@ fn kernels_of_many_channels_agree_with_the_reference() {
         ("pool of three", expressions::max_pool(7, images(3, 2, 9, 71), pool(3))),
         ("pool of three, even width", expressions::max_pool(8, images(1, 3, 8, 34), pool(3))),
         ("pool of two", expressions::max_pool(9, images(2, 2, 6, 37), pool(2))),
+        (
+            "pool of normalized values",
+            expressions::pool_of_normalized(10, images(3, 2, 9, 71), Some(Activation::Tanh), pool(3), Beside::Nothing),
+        ),
     ];
     let expected: Vec<_> = subjects.iter().map(|(_, s)| s.evaluate(&mut Reference::<f64>::default())).collect();
     with_levels(|level, _| {

@@ -1,6 +1,6 @@
 //! Elementwise operators join the kernel that makes their input, so that values are touched while still in cache.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use graph::{
     Operator,
@@ -15,19 +15,18 @@ pub(crate) use crate::fusion::{Group, groups};
 use crate::{fusion::primary, schedule::Item};
 
 /// The items that read each item, in order.
-fn readers(items: &[Item]) -> HashMap<usize, Vec<usize>> {
-    let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
+pub(crate) fn readers(items: &[Item]) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); items.len()];
     for (i, item) in items.iter().enumerate() {
-        item.inputs.iter().for_each(|&input| readers.entry(input).or_default().push(i));
+        item.inputs.iter().for_each(|&input| readers[input].push(i));
     }
     readers
 }
 
 /// Weight gradients of linear layers that only an unclipped update reads, with that update: they need never be stored.
-pub(crate) fn joined_updates(items: &[Item]) -> HashMap<usize, usize> {
-    let readers = readers(items);
-    let joined = |(i, item): (usize, &Item)| match (&item.operator, readers.get(&i).map(Vec::as_slice)) {
-        (Operator::LinearWeightGrad, Some(&[reader])) => match items[reader].operator {
+pub(crate) fn joined_updates(items: &[Item], readers: &[Vec<usize>]) -> HashMap<usize, usize> {
+    let joined = |(i, item): (usize, &Item)| match (&item.operator, &readers[i][..]) {
+        (Operator::LinearWeightGrad, &[reader]) => match items[reader].operator {
             // Parameter, gradient, hyperparameters and moments; a clip factor would come after them.
             Operator::Update(rule) if items[reader].inputs.len() == 3 + rule.moments() => Some((i, reader)),
             _ => None,
@@ -37,61 +36,53 @@ pub(crate) fn joined_updates(items: &[Item]) -> HashMap<usize, usize> {
     items.iter().enumerate().filter_map(joined).collect()
 }
 
-/// Normalized values that are only pooled, with what their gradients need of them: whoever reads them makes them from what was
-/// normalized, which is read for the gradient anyway, so they need never be stored. By the item that has the values, the one
-/// that normalizes.
-pub(crate) fn remade(items: &[Item], groups: &[Group]) -> HashMap<usize, usize> {
-    let readers = readers(items);
-    let mut heads = HashMap::new();
-    for (head, group) in groups.iter().enumerate() {
-        if let Group::Head { members } = group {
-            heads.extend(members.iter().enumerate().map(|(position, &member)| (member, (head, position))));
-        }
-    }
-    let pools = |value: usize, reader: usize| match items[reader].operator {
-        Operator::MaxPool(_) => true,
-        Operator::MaxPoolGrad(_) => items[reader].inputs[1] != value,
-        _ => false,
-    };
-    let remade = |(normalize, item): (usize, &Item)| {
-        let (Operator::BatchNormalize, Group::Head { members }) = (&item.operator, &groups[normalize]) else {
-            return None;
+/// Normalizations whose values, after the members of their group, are only pooled, with what gradients need of them: whoever reads them makes them
+/// from what was normalized, which is read for the gradient anyway, so they need never be stored.
+pub(crate) fn remade(items: &[Item], readers: &[Vec<usize>], groups: &[Group]) -> HashSet<usize> {
+    let is_remade = |&normalize: &usize| {
+        let (Operator::BatchNormalize, Group::Head { members }) = (&items[normalize].operator, &groups[normalize])
+        else {
+            return false;
         };
         let value = members.last().copied().unwrap_or(normalize);
-        let reads = readers.get(&value)?;
-        let suits = |&reader: &usize| match (&items[reader].operator, heads.get(&reader)) {
-            // The activation's gradient is taken as soon as there is that of pooling, with the same values.
-            (Operator::ActivationGrad(_), Some(&(head, 0))) => {
-                let Operator::MaxPoolGrad(_) = items[head].operator else { return false };
-                items[head].inputs[0] == value && items[reader].inputs[1] == head
+        let suits = |&reader: &usize| {
+            let item = &items[reader];
+            match item.operator {
+                Operator::MaxPool(_) => true,
+                Operator::MaxPoolGrad(_) => item.inputs[1] != value,
+                // Taken as soon as there is that of pooling, with the same values.
+                Operator::ActivationGrad(_) => {
+                    let pool = item.inputs[1];
+                    matches!(items[pool].operator, Operator::MaxPoolGrad(_))
+                        && items[pool].inputs[0] == value
+                        && matches!(&groups[pool], Group::Head { members } if members.first() == Some(&reader))
+                }
+                _ => false,
             }
-            _ => pools(value, reader),
         };
+        let Some(&last) = readers[value].last() else { return false };
         // What it takes to make them must be the same when the last of them is read.
-        let last = *reads.last()?;
-        let written =
-            items[normalize..=last].iter().flat_map(|item| item.operator.writes().iter().map(|&i| item.inputs[i]));
-        let same = !written.into_iter().any(|state| item.inputs.contains(&state));
-        let activations = members.iter().all(|&member| matches!(items[member].operator, Operator::Activation(_)));
-        (activations && same && reads.iter().all(suits)).then_some((value, normalize))
+        let is_written = |item: &Item| {
+            item.operator.writes().iter().any(|&state| items[normalize].inputs.contains(&item.inputs[state]))
+        };
+        members.iter().all(|&member| matches!(items[member].operator, Operator::Activation(_)))
+            && readers[value].iter().all(suits)
+            && !items[normalize..=last].iter().any(is_written)
     };
-    items.iter().enumerate().filter_map(remade).collect()
+    (0..items.len()).filter(is_remade).collect()
 }
 
-/// Gradients of normalized values that nobody reads but the kernels that turn them into those of what was normalized, which may then take their
-/// place: whether this is so for an item.
-pub(crate) fn takes_place_of_gradient(items: &[Item], item: usize) -> bool {
+/// Whether the gradient of what was normalized may take the place of that of the normalized values, because nobody else reads these from then on.
+pub(crate) fn takes_place_of_gradient(items: &[Item], readers: &[Vec<usize>], item: usize) -> bool {
     let Operator::BatchNormalizeInputGrad = items[item].operator else { return false };
     let dy = items[item].inputs[4];
-    let reads = |reader: &Item| {
-        matches!(reader.operator, Operator::BatchNormalizeParameterGrad) && reader.inputs[..2].iter().all(|&i| i != dy)
+    let reads_before = |reader: usize| {
+        reader < item
+            && matches!(items[reader].operator, Operator::BatchNormalizeParameterGrad)
+            && items[reader].inputs[..2].iter().all(|&input| input != dy)
     };
-    let alone = items
-        .iter()
-        .enumerate()
-        .all(|(i, reader)| i == item || !reader.inputs.contains(&dy) || (reads(reader) && i < item));
-    alone
-        && items[item].inputs[..4].iter().all(|&i| i != dy)
+    readers[dy].iter().all(|&reader| reader == item || reads_before(reader))
+        && items[item].inputs[..4].iter().all(|&input| input != dy)
         && !matches!(items[dy].operator, Operator::Source(_) | Operator::Reshape(_))
 }
 

@@ -140,8 +140,9 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
         return lanes::lower(&items, images);
     }
     let fusion = fusion::groups(&items);
-    let joined = fusion::joined_updates(&items);
-    let remade = fusion::remade(&items, &fusion);
+    let readers = fusion::readers(&items);
+    let joined = fusion::joined_updates(&items, &readers);
+    let remade = fusion::remade(&items, &readers, &fusion);
     // What is made where it is read, by the item that has it.
     let mut normalized: HashMap<usize, Normalized> = HashMap::new();
     let mut plan = Plan { precision, ..Plan::default() };
@@ -168,45 +169,26 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
             (Operator::Reshape(_), Group::Head { .. }) => slots[item] = slots[items[item].inputs[0]],
             (_, Group::Head { members }) => {
                 let slot = |input: usize| slots[input].expect("inputs come first");
-                let value = members.last().copied().unwrap_or(item);
-                if remade.get(&value) == Some(&item) {
+                if remade.contains(&item) {
                     let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
-                    let epilogue = Epilogue::new(&items, members, &slot);
-                    normalized.insert(value, Normalized::new(&items[item].shapes[0], &inputs, epilogue));
+                    let values =
+                        Normalized::new(&items[item].shapes[0], &inputs, Epilogue::new(&items, members, &slot));
+                    normalized.insert(members.last().copied().unwrap_or(item), values);
                     continue;
                 }
                 let output = items[item].operator.writes().is_empty().then(|| {
-                    if fusion::takes_place_of_gradient(&items, item) {
+                    if fusion::takes_place_of_gradient(&items, &readers, item) {
                         return slot(items[item].inputs[4]);
                     }
                     plan.temporary(items[item].output.iter().product())
                 });
-                match (&items[item].operator, items[item].inputs.first().and_then(|input| normalized.get(input))) {
-                    (&Operator::MaxPool(pool), Some(x)) => {
-                        let (x, y) = (x.clone(), output.expect("pooling has a value"));
-                        let epilogue = Epilogue::new(&items, members, &slot);
-                        pooling::max_of_normalized(&mut plan, pool, &items[item].shapes[0], x, y, epilogue);
-                    }
-                    (&Operator::MaxPoolGrad(pool), Some(x)) => {
-                        let [value, dy] = [items[item].inputs[0], items[item].inputs[1]];
-                        let (activation, members) = match members.split_first() {
-                            Some((&first, rest)) if items[first].inputs.contains(&value) => match items[first].operator
-                            {
-                                Operator::ActivationGrad(kind) => (Some(kind), rest),
-                                ref other => unreachable!("{other:?} reads values that are not stored"),
-                            },
-                            _ => (None, &members[..]),
-                        };
-                        let (x, slots) = (x.clone(), [slot(dy), output.expect("a gradient is a value")]);
-                        let epilogue = Epilogue::new(&items, members, &slot);
-                        let shape = &items[item].shapes[0];
-                        pooling::max_grad_of_normalized(&mut plan, pool, shape, x, activation, slots, epilogue);
-                    }
-                    _ => {
-                        let epilogue = Epilogue::new(&items, members, &slot);
-                        let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
-                        kernel(&mut plan, &items[item], &inputs, output, epilogue);
-                    }
+                let x = items[item].inputs.first().and_then(|input| normalized.get(input));
+                if let (Some(x), Some(output)) = (x, output) {
+                    pool_of_normalized(&mut plan, &items, (item, members), x.clone(), &slot, output);
+                } else {
+                    let epilogue = Epilogue::new(&items, members, &slot);
+                    let inputs: Vec<Slot> = items[item].inputs.iter().map(|&input| slot(input)).collect();
+                    kernel(&mut plan, &items[item], &inputs, output, epilogue);
                 }
                 for &made in [item].iter().chain(members) {
                     slots[made] = output;
@@ -215,6 +197,34 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
         }
     }
     plan
+}
+
+/// Appends the kernel of pooling, or of its gradient, for normalized values that are not stored.
+fn pool_of_normalized(
+    plan: &mut Plan,
+    items: &[Item],
+    (item, mut members): (usize, &[usize]),
+    x: Normalized,
+    slot: &dyn Fn(usize) -> Slot,
+    output: Slot,
+) {
+    let (pool, gradient) = match items[item].operator {
+        Operator::MaxPool(pool) => (pool, None),
+        Operator::MaxPoolGrad(pool) => {
+            let [value, dy] = [items[item].inputs[0], items[item].inputs[1]];
+            let mut activation = None;
+            if let Some((&first, rest)) = members.split_first()
+                && let Operator::ActivationGrad(kind) = items[first].operator
+                && items[first].inputs[0] == value
+            {
+                (activation, members) = (Some(kind), rest);
+            }
+            (pool, Some(pooling::Gradient { dy: slot(dy), activation }))
+        }
+        ref other => unreachable!("{other:?} reads values that are not stored"),
+    };
+    let epilogue = Epilogue::new(items, members, slot);
+    pooling::of_normalized(plan, pool, &items[item].shapes[0], x, gradient, output, epilogue);
 }
 
 /// Appends the kernels of one operator. Exhaustive: an operator without a lowering does not compile.

@@ -97,17 +97,30 @@ impl Kernel for Pooling {
     }
 }
 
-/// Max pooling of normalized values that are made here, one channel a task.
-struct MaxOfNormalized {
+/// A gradient of max pooling.
+#[derive(Clone, Copy)]
+pub(super) struct Gradient {
+    pub(super) dy: Slot,
+    /// What was done last to the values that were pooled, if its gradient is wanted too.
+    pub(super) activation: Option<Activation>,
+}
+
+/// Max pooling of normalized values that are made here, or its gradient, one channel a task.
+struct OfNormalized {
     planes: Planes,
     x: Normalized,
-    y: Slot,
+    gradient: Option<Gradient>,
+    /// Forward: y. Backward: dx.
+    out: Slot,
     epilogue: Epilogue,
 }
 
-impl Kernel for MaxOfNormalized {
+impl Kernel for OfNormalized {
     fn name(&self) -> &'static str {
-        "batch normalization and max pool"
+        match self.gradient {
+            None => "batch normalization and max pool",
+            Some(_) => "max pool gradient",
+        }
     }
     fn tasks(&self) -> usize {
         self.x.channels()
@@ -118,48 +131,22 @@ impl Kernel for MaxOfNormalized {
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let p = &self.planes;
         let x = &mut scratch[..p.input()];
-        self.x.each(memory, task, |range, make| {
+        self.x.each(memory, task, |inputs, make| {
             make(x);
-            let from = range.start / p.input() * p.output();
-            let y = memory.write(self.y, from..from + p.output());
-            max_of(p, x, y);
-            self.epilogue.apply(memory, y, from);
-        });
-    }
-}
-
-/// The gradient of [`MaxOfNormalized`] for the normalized values or, with an activation, for what it was applied to.
-struct MaxGradOfNormalized {
-    planes: Planes,
-    x: Normalized,
-    activation: Option<Activation>,
-    dy: Slot,
-    dx: Slot,
-    epilogue: Epilogue,
-}
-
-impl Kernel for MaxGradOfNormalized {
-    fn name(&self) -> &'static str {
-        "max pool gradient"
-    }
-    fn tasks(&self) -> usize {
-        self.x.channels()
-    }
-    fn scratch(&self) -> usize {
-        self.planes.input()
-    }
-    fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
-        let p = &self.planes;
-        let x = &mut scratch[..p.input()];
-        self.x.each(memory, task, |range, make| {
-            make(x);
-            let from = range.start / p.input() * p.output();
-            let dx = memory.write(self.dx, range.clone());
-            max_grad_of(p, x, memory.part(self.dy, from..from + p.output()), dx);
-            if let Some(kind) = self.activation {
-                simd::activation_grad(kind, x, dx);
+            let from = inputs.start / p.input() * p.output();
+            let outputs = from..from + p.output();
+            let target = if self.gradient.is_some() { inputs } else { outputs.clone() };
+            let out = memory.write(self.out, target.clone());
+            match self.gradient {
+                None => max_of(p, x, out),
+                Some(Gradient { dy, activation }) => {
+                    max_grad_of(p, x, memory.part(dy, outputs), out);
+                    if let Some(kind) = activation {
+                        simd::activation_grad(kind, x, out);
+                    }
+                }
             }
-            self.epilogue.apply(memory, dx, range.start);
+            self.epilogue.apply(memory, out, target.start);
         });
     }
 }
@@ -302,32 +289,19 @@ pub(super) fn max(plan: &mut Plan, pool: Pool, shape: &[usize], x: Slot, y: Slot
     push(plan, Pooling { kind: Kind::Max, planes: Planes::new(pool, shape), x, dy: None, y, epilogue });
 }
 
-/// The values of `shape` are made from others.
-pub(super) fn max_of_normalized(
+/// Max pooling of values of `shape` that are made from others, or its gradient.
+pub(super) fn of_normalized(
     plan: &mut Plan,
     pool: Pool,
     shape: &[usize],
     x: Normalized,
-    y: Slot,
+    gradient: Option<Gradient>,
+    out: Slot,
     epilogue: Epilogue,
 ) {
-    let touches: Vec<Slot> = x.slots().chain([y]).chain(epilogue.slots()).collect();
-    plan.push_by_channel(MaxOfNormalized { planes: Planes::new(pool, shape), x, y, epilogue }, &touches);
-}
-
-/// The values of `shape` are made from others; `activation` is what was done to them last, if its gradient is wanted too.
-pub(super) fn max_grad_of_normalized(
-    plan: &mut Plan,
-    pool: Pool,
-    shape: &[usize],
-    x: Normalized,
-    activation: Option<Activation>,
-    [dy, dx]: [Slot; 2],
-    epilogue: Epilogue,
-) {
-    let touches: Vec<Slot> = x.slots().chain([dy, dx]).chain(epilogue.slots()).collect();
-    let planes = Planes::new(pool, shape);
-    plan.push_by_channel(MaxGradOfNormalized { planes, x, activation, dy, dx, epilogue }, &touches);
+    let dy = gradient.map(|gradient| gradient.dy);
+    let touches: Vec<Slot> = x.slots().chain(dy).chain([out]).chain(epilogue.slots()).collect();
+    plan.push_by_channel(OfNormalized { planes: Planes::new(pool, shape), x, gradient, out, epilogue }, &touches);
 }
 
 /// x = [x, dy].

@@ -167,12 +167,11 @@ fn max_grad_plane<S: Simd>(simd: S, p: &Planes, x: &[f32], dy: &[f32], dx: &mut 
         let skip = if part == 0 { 0 } else { 2 };
         let mut rows_of_dx = dx.chunks_exact_mut(p.w).map(|row| &mut row[2 * from + skip..]);
         let mut waiting = [[0.0; LINE]; 2];
-        for line in dy.chunks_exact(p.ow).enumerate().map(|(oy, line)| (oy, line.get(from..).unwrap_or(&[]))) {
-            let (oy, line) = line;
+        for (oy, line) in dy.chunks_exact(p.ow).enumerate() {
             let rows = rows_of_line(simd, p, x, oy, from);
             // Behind the last window there is nothing to share out.
             let mut share = [0.0; LINE];
-            load_sixteen(simd, line, &mut share);
+            load_sixteen(simd, line.get(from..).unwrap_or(&[]), &mut share);
             let mut winners = [0.0; LINE];
             for n in 0..LINE / S::F32_LANES {
                 S::as_mut_simd_f32s(&mut winners).0[n] = largest(simd, size, &rows, n).1;
