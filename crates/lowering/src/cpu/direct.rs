@@ -19,8 +19,8 @@ use super::{
 };
 use crate::Precision;
 
-/// Most taps of a panel: more are taken in equal parts.
-const DEPTH: usize = 400;
+/// Most values of a panel, which stays in the first-level cache beside the image that it is copied from: more taps are taken in equal parts.
+const PANEL: usize = 6400;
 
 /// Largest panel's columns: copies of whole panels may reach so far beyond what they are about.
 const SLACK: usize = 32;
@@ -105,7 +105,8 @@ struct Forward {
 
 impl Forward {
     fn depth(&self) -> usize {
-        self.e.window().div_ceil(self.e.window().div_ceil(DEPTH))
+        let most = PANEL / Tile::new().columns * self.precision.step();
+        self.e.window().div_ceil(self.e.window().div_ceil(most))
     }
     /// Phases, a panel, weights of a panel's depth as words, and a tile that reaches beyond the outputs.
     fn room(&self) -> [usize; 4] {

@@ -158,6 +158,11 @@ pub(crate) fn row_tiles_ahead<S: Simd, A: Arithmetic<S>, const M: usize, const N
         let left = &left[row * stride..];
         let to = Target { values: &mut to.values[row * to.stride..], ..to };
         row += match rows - row {
+            // One or two rows at the end would take as long as four, for each sum waits for itself: there are registers for thirteen and
+            // fourteen, and eight are one tile instead of two.
+            13 if M == 12 => arithmetic.vectorize(simd, RegisterTile::<13, N> { left, stride, right, ahead, to }),
+            14 if M == 12 => arithmetic.vectorize(simd, RegisterTile::<14, N> { left, stride, right, ahead, to }),
+            8 if M == 12 => arithmetic.vectorize(simd, RegisterTile::<8, N> { left, stride, right, ahead, to }),
             n if n >= M => arithmetic.vectorize(simd, RegisterTile::<M, N> { left, stride, right, ahead, to }),
             n if n >= 6 => arithmetic.vectorize(simd, RegisterTile::<6, N> { left, stride, right, ahead, to }),
             n if n >= 4 => arithmetic.vectorize(simd, RegisterTile::<4, N> { left, stride, right, ahead, to }),
@@ -415,4 +420,29 @@ pub(crate) fn multiply(
         "matrix sizes"
     );
     vector::run(Multiply { c, stride, sizes: (m, k, n), a, b, accumulate, room: private });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small whole numbers, whose sums of products are exact in any order.
+    fn numbers(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * step % 17) as f32 - 8.0).collect()
+    }
+
+    #[test]
+    fn every_number_of_rows_gives_all_of_its_sums() {
+        let (k, n) = (37, 70);
+        for m in 1..=3 * 14 {
+            let (a, b) = (numbers(m * k, 5), numbers(k * n, 7));
+            let mut c = vec![0.5; m * n];
+            let mut private = vec![0.0; room(m, k)];
+            multiply(&mut c, n, (m, k, n), Matrix::rows(&a, k), Matrix::rows(&b, n), true, &mut private);
+            for (at, &sum) in c.iter().enumerate() {
+                let exact: f32 = (0..k).map(|i| a[at / n * k + i] * b[i * n + at % n]).sum();
+                assert_eq!(sum, exact + 0.5, "row {} of {m}, column {}", at / n, at % n);
+            }
+        }
+    }
 }
