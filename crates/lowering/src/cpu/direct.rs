@@ -16,11 +16,15 @@ use super::{
     memory::{Memory, Slot},
     movement::{self, chunk},
     program::{Kernel, Work},
+    vector::{self, Level},
 };
 use crate::Precision;
 
-/// Most values of a panel, which stays in the first-level cache beside the image that it is copied from: more taps are taken in equal parts.
-const PANEL: usize = 6400;
+/// Most taps of a panel: more are taken in equal parts. Intel's cores gain where a panel stays in the first-level cache, AMD's (Zen 5) where
+/// sums are not read again.
+fn most_taps() -> usize {
+    if vector::level() == Level::Amx { 200 } else { 400 }
+}
 
 /// Largest panel's columns: copies of whole panels may reach so far beyond what they are about.
 const SLACK: usize = 32;
@@ -105,8 +109,7 @@ struct Forward {
 
 impl Forward {
     fn depth(&self) -> usize {
-        let most = PANEL / Tile::new().columns * self.precision.step();
-        self.e.window().div_ceil(self.e.window().div_ceil(most))
+        self.e.window().div_ceil(self.e.window().div_ceil(most_taps()))
     }
     /// Phases, a panel, weights of a panel's depth as words, and a tile that reaches beyond the outputs.
     fn room(&self) -> [usize; 4] {
