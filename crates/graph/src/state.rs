@@ -59,7 +59,8 @@ impl State {
         self.0.shape.iter().product()
     }
 
-    /// How often the values were given out for writing: whoever keeps a copy elsewhere sees by it that the copy is old.
+    /// How often the values were given out for writing: whoever keeps a copy elsewhere sees by it that the copy is old. Exact while they
+    /// are lent out, to read or to write.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Relaxed)
     }
@@ -75,8 +76,10 @@ impl State {
 
     /// Values for writing.
     pub fn write(&self) -> RwLockWriteGuard<'_, Buffer> {
+        let values = self.lock().write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Counted once they are ours: whoever has read values before knows them by the number before.
         self.0.version.fetch_add(1, Ordering::Relaxed);
-        self.lock().write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        values
     }
 }
 
