@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     amx::{self, Machine, Tiles},
-    vector::{self, Level, fma, load_some, store_some},
+    vector::{self, fma, load_some, store_some},
 };
 use crate::Precision;
 
@@ -67,7 +67,7 @@ pub(crate) fn run<K: Compute>(precision: Precision, kernel: K) -> K::Output {
         Precision::Bf16 => {
             let tiles = amx::machine().map(Tiles::new);
             #[cfg(target_arch = "x86_64")]
-            if matches!(vector::level(), Level::Avx512 | Level::Amx)
+            if matches!(vector::level(), vector::Level::Avx512 | vector::Level::Amx)
                 && let (Some(simd), Some(native)) = (pulp::x86::V4::try_new(), Native::try_new())
             {
                 return match &tiles {
@@ -100,7 +100,7 @@ pub fn bf16_products() -> Products {
         return Products::Tiles;
     }
     #[cfg(target_arch = "x86_64")]
-    if vector::level() == Level::Avx512 && Native::try_new().is_some() {
+    if vector::level() == vector::Level::Avx512 && Native::try_new().is_some() {
         return Products::Vectors;
     }
     Products::Emulated
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn instructions_and_their_emulation_give_the_same_bits() {
         let (left, right) = (pairs(1), pairs(2));
-        let portable = vector::run_at(Level::Portable, With(Emulated, Dot { left: &left, right: &right }));
+        let portable = vector::run_at(vector::Level::Portable, With(Emulated, Dot { left: &left, right: &right }));
         let mut exact = 0.25_f64;
         for ((left, right), &sum) in left.iter().zip(&right).zip(&portable.1) {
             let [low, high] =

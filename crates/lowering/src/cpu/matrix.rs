@@ -35,7 +35,7 @@ impl Tile {
         match vector::level() {
             Level::Amx | Level::Avx512 | Level::Portable => Self { rows: 12, columns: 32 },
             Level::Avx2 => Self { rows: 6, columns: 16 },
-            Level::Neon => Self { rows: 6, columns: 8 },
+            Level::Neon => Self { rows: 8, columns: 8 },
         }
     }
 }
@@ -43,13 +43,17 @@ impl Tile {
 /// Runs a body with the tile of a level as constants: rows and registers across.
 macro_rules! with_tile {
     ($simd:ident: $S:ident, $body:ident($($arg:expr),*)) => {
-        if $S::F32_LANES == 16 { $body::<$S, 12, 2>($simd, $($arg),*) } else { $body::<$S, 6, 2>($simd, $($arg),*) }
+        match $S::F32_LANES {
+            16 => $body::<$S, 12, 2>($simd, $($arg),*),
+            8 => $body::<$S, 6, 2>($simd, $($arg),*),
+            _ => $body::<$S, 8, 2>($simd, $($arg),*),
+        }
     };
     ($simd:ident: $S:ident, $arithmetic:ident: $A:ident, $body:ident($($arg:expr),*)) => {
-        if $S::F32_LANES == 16 {
-            $body::<$S, $A, 12, 2>($simd, $arithmetic, $($arg),*)
-        } else {
-            $body::<$S, $A, 6, 2>($simd, $arithmetic, $($arg),*)
+        match $S::F32_LANES {
+            16 => $body::<$S, $A, 12, 2>($simd, $arithmetic, $($arg),*),
+            8 => $body::<$S, $A, 6, 2>($simd, $arithmetic, $($arg),*),
+            _ => $body::<$S, $A, 8, 2>($simd, $arithmetic, $($arg),*),
         }
     };
 }

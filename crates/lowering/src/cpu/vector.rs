@@ -159,32 +159,44 @@ pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
 /// Asks for the cache line of a value, if there is one, without waiting for it.
 #[inline(always)]
 pub(crate) fn prefetch(values: &[f32], at: usize) {
-    #[cfg(target_arch = "x86_64")]
     if let Some(value) = values.get(at) {
-        ask::<{ std::arch::x86_64::_MM_HINT_T1 }>(value);
+        ask::<false>(value);
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, at);
 }
 
-/// Asks for the cache line of an address, whatever is there.
-#[cfg(target_arch = "x86_64")]
+/// Asks for the cache line of an address, whatever is there: to read it, into the second-level cache, or to write to it, into the first.
 #[inline(always)]
-fn ask<const HINT: i32>(address: *const f32) {
-    // SAFETY: the instruction changes no memory and faults on no address.
-    #[expect(unsafe_code, reason = "an instruction by its name")]
+fn ask<const WRITE: bool>(address: *const f32) {
+    // SAFETY: the instructions change no memory and fault on no address.
+    #[expect(unsafe_code, reason = "instructions by their names")]
+    #[cfg(target_arch = "x86_64")]
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<HINT>(address.cast());
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
+        if WRITE {
+            _mm_prefetch::<_MM_HINT_ET0>(address.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        }
     }
+    // SAFETY: the same. (Rust's names for them are not stable yet.)
+    #[expect(unsafe_code, reason = "instructions by their names")]
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        use std::arch::asm;
+        if WRITE {
+            asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        } else {
+            asm!("prfm pldl2keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
 }
 
 /// Asks for the cache line of an address that will be written.
 #[inline(always)]
 pub(crate) fn ask_to_write(address: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    ask::<{ std::arch::x86_64::_MM_HINT_ET0 }>(address);
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
+    ask::<true>(address);
 }
 
 /// [`prefetch`] for all of a slice.

@@ -16,6 +16,7 @@ mod weight_grad;
 
 use std::marker::PhantomData;
 
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) use native::available;
 pub(super) use pixels::input_grad;
 pub(super) use weight_grad::weight_grad;
