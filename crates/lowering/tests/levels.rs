@@ -8,8 +8,8 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Autograd, Builder, Network, Operator, Value,
-    operators::{Activation, Convolution, Dropout, Pool},
+    Autograd, Builder, Network, Operator, State, Value,
+    operators::{Activation, Convolution, Dropout, LocalResponse, Pool, Rule, update},
     step::Variables,
 };
 use lowering::{
@@ -21,7 +21,7 @@ use plan::{Model, Optimizer, Train};
 use support::{
     expressions::{self, Beside, Images},
     golden::assert_close,
-    machine::{Executor, Reference},
+    machine::{Executor, Machine, Reference},
     random::{uniform, word},
     subject::{Input, Subject},
 };
@@ -382,6 +382,175 @@ fn tiles_agree_with_the_reference_at_any_shape() {
                 let share = share_apart(&got[part], expected);
                 assert!(share < 0.004, "{level:?}, {name}: {part}: {share}");
             }
+        }
+    });
+}
+
+/// Two linear layers that are trained: weights, their moments, biases, and hyperparameters.
+struct Layers {
+    sizes: [usize; 3],
+    states: [State; 7],
+}
+
+impl Layers {
+    fn new(sizes: [usize; 3]) -> Self {
+        let [inputs, hidden, outputs] = sizes;
+        let shapes = [vec![hidden, inputs], vec![outputs, hidden]];
+        let state = |name: &str, shape: &[usize]| State::new(name, shape);
+        let states = [
+            state("w1", &shapes[0]),
+            state("w2", &shapes[1]),
+            state("m1", &shapes[0]),
+            state("m2", &shapes[1]),
+            state("b1", &[hidden]),
+            state("b2", &[outputs]),
+            state("hyper", &[update::HYPER]),
+        ];
+        Self { sizes, states }
+    }
+
+    fn start(&self, seed: u64, machine: &mut impl Machine) {
+        for (i, state) in self.states.iter().enumerate() {
+            let scale = if i < 2 { (3.0 / state.shape()[1] as f32).sqrt() } else { 0.1 };
+            let values: Vec<f32> = uniform(seed * 64 + i as u64, state.elements()).iter().map(|v| v * scale).collect();
+            machine.set(state, &values);
+        }
+        let mut hyper = vec![0.0; update::HYPER];
+        (hyper[update::LEARNING_RATE], hyper[update::MOMENTUM], hyper[update::WEIGHT_DECAY]) = (0.5, 0.9, 0.01);
+        machine.set(&self.states[6], &hyper);
+    }
+
+    /// A step with so many rows, and what goes into it (rows and targets) and comes out of it (the loss and the gradient of the rows).
+    /// The normalization keeps it from the lowering of small networks.
+    fn step(&self, rows: usize) -> (Box<Graph>, [State; 4]) {
+        let [inputs, _, outputs] = self.sizes;
+        let state = |name: &str, shape: &[usize]| State::new(name, shape);
+        let x_shape = [rows, inputs, 1, 1];
+        let batch =
+            [state("x", &x_shape), state("targets", &[rows, outputs]), state("loss", &[1]), state("dx", &x_shape)];
+        let mut graph = Box::new(Graph::new());
+        let mut build = Builder::new(&mut graph);
+        let [x, targets] = [0, 1].map(|i| build.source(&batch[i]));
+        let [w1, w2, m1, m2, b1, b2, hyper] = self.states.each_ref().map(|state| build.source(state));
+        let y = build.add(Operator::LocalResponse(LocalResponse::PAPER), &[&x]);
+        let y = build.add(Operator::Reshape(vec![rows, inputs]), &[&y]);
+        let y = build.add(Operator::Linear, &[&y, &w1, &b1]);
+        let y = build.add(Operator::Activation(Activation::Tanh), &[&y]);
+        let y = build.add(Operator::Linear, &[&y, &w2, &b2]);
+        let loss = build.add(Operator::CrossEntropy, &[&y, &targets]);
+        build.store(&loss, &batch[2]);
+        let dx = build.add(Operator::Gradient, &[&loss, &x]);
+        build.store(&dx, &batch[3]);
+        let gradients = [&w1, &w2].map(|w| build.add(Operator::Gradient, &[&loss, w]));
+        let rule = Rule::Sgd { nesterov: false, decay: true, average: false };
+        for ((w, gradient), m) in [&w1, &w2].into_iter().zip(&gradients).zip([&m1, &m2]) {
+            build.add(Operator::Update(rule), &[w, gradient, &hyper, m]);
+        }
+        (graph, batch)
+    }
+}
+
+fn fill(batch: &[State; 4], seed: u64, machine: &mut impl Machine) {
+    let [x, targets, ..] = batch;
+    machine.set(x, &uniform(seed, x.elements()));
+    let classes = targets.shape()[1];
+    let classes_of = |row: usize| (row * 7 + seed as usize) % classes;
+    let targets_of = |i: usize| f32::from(u8::from(i % classes == classes_of(i / classes)));
+    machine.set(targets, &(0..targets.elements()).map(targets_of).collect::<Vec<_>>());
+}
+
+/// A step's loss and gradient, and all that is trained after it.
+fn outcome(layers: &Layers, batch: &[State; 4], machine: &mut impl Machine) -> Vec<(String, Vec<f64>)> {
+    let states = layers.states[..4].iter().chain(&batch[2..]);
+    states.map(|state| (state.name().to_owned(), machine.get(state))).collect()
+}
+
+fn with_tiles(mut check: impl FnMut(Level)) {
+    with_levels(|level, _| {
+        if matches!(level, Level::Portable | Level::Amx) {
+            check(level);
+        }
+    });
+}
+
+fn lowered(workspace: &std::rc::Rc<std::cell::RefCell<Workspace>>, precision: Precision) -> CpuCompiler {
+    CpuCompiler::new(workspace).with_precision(precision)
+}
+
+/// Products over kept tiles and the update that writes them, at any number of rows and outputs.
+#[test]
+fn trained_linear_layers_agree_with_the_reference_at_any_shape() {
+    with_tiles(|level| {
+        for seed in 0..24 {
+            let mut draw = Draw { seed, drawn: 0, inputs: Vec::new() };
+            let sizes =
+                [32 * draw.number(1..=20), [32, 1][draw.number(0..=1)] * draw.number(2..=9), draw.number(2..=70)];
+            let (layers, rows) = (Layers::new(sizes), draw.number(1..=70));
+            let (mut graph, batch) = layers.step(rows);
+            let mut reference = Reference::<f64>::default();
+            layers.start(seed, &mut reference);
+            fill(&batch, seed, &mut reference);
+            let before: Vec<_> = outcome(&layers, &batch, &mut reference);
+            reference.compile(&mut graph);
+            reference.run(&mut graph);
+            let expected = outcome(&layers, &batch, &mut reference);
+            let (mut graph, batch) = layers.step(rows);
+            let workspace = Workspace::new(2);
+            let mut machine =
+                Executor(|graph: &mut Graph| graph.compile((Autograd, lowered(&workspace, Precision::Bf16)), ()));
+            layers.start(seed, &mut machine);
+            fill(&batch, seed, &mut machine);
+            machine.compile(&mut graph);
+            let program = format!("{:?}", program(&graph));
+            assert!(program.contains("linear operands"), "tiles serve it: {program}");
+            machine.run(&mut graph);
+            let got = outcome(&layers, &batch, &mut machine);
+            for (((name, before), (_, expected)), (_, got)) in before.iter().zip(&expected).zip(&got) {
+                // Of weights, what the step has changed.
+                let change = |after: &[f64]| after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>();
+                let share = share_apart(&change(got), &change(expected));
+                assert!(share < 0.01, "{level:?}, {sizes:?}, {rows} rows: {name}: {share}");
+            }
+        }
+    });
+}
+
+/// Tiles that are kept from step to step are those of the weights, whoever has written to these: other programs, and whoever has the state.
+#[test]
+fn kept_tiles_follow_the_weights() {
+    with_tiles(|level| {
+        let run = |is_fresh: bool, threads: usize| {
+            let layers = Layers::new([288, 96, 10]);
+            let mut workspace = Workspace::new(threads);
+            let compile = |rows, workspace: &_, precision| {
+                let (mut graph, batch) = layers.step(rows);
+                graph.compile((Autograd, lowered(workspace, precision)), ());
+                (graph, batch)
+            };
+            layers.start(3, &mut Executor(|_: &mut Graph| ()));
+            // Of two sizes, and one that keeps nothing.
+            let kinds = [(40, Precision::Bf16), (17, Precision::Bf16), (40, Precision::F32)];
+            let mut programs: Vec<_> = kinds.map(|(rows, precision)| compile(rows, &workspace, precision)).into();
+            let mut all = Vec::new();
+            for (step, kind) in [0, 0, 1, 0, 0, 2, 0, 1, 1, 0].into_iter().enumerate() {
+                if is_fresh {
+                    workspace = Workspace::new(threads);
+                    programs[kind] = compile(kinds[kind].0, &workspace, kinds[kind].1);
+                }
+                if step == 4 {
+                    layers.states[0].write().iter_mut().for_each(|w| *w *= 0.9);
+                }
+                let (graph, batch) = &mut programs[kind];
+                let mut machine = Executor(|_: &mut Graph| ());
+                fill(batch, step as u64, &mut machine);
+                graph.execute();
+                all.push(outcome(&layers, batch, &mut machine));
+            }
+            all
+        };
+        let expected = run(true, 1);
+        for threads in [1, 3] {
+            assert_eq!(run(false, threads), expected, "{level:?}, {threads} threads");
         }
     });
 }

@@ -104,7 +104,9 @@ pub fn memory(network: &Network, train: &Train, threads: usize) -> Memory {
     let elements = |states: &[&State]| states.iter().map(|state| state.elements()).sum::<usize>();
     Memory {
         variable_bytes: variables.bytes(),
-        step_bytes: largest(|plan| plan.arena_bytes) + largest(|plan| plan.scratch_bytes),
+        step_bytes: largest(|plan| plan.arena_bytes)
+            + largest(|plan| plan.scratch_bytes)
+            + largest(|plan| plan.kept_bytes),
         batch_bytes: size_of::<f32>()
             * (elements(&[&batch.images, &batch.targets, &batch.logits])
                 + elements(&[&evaluated.images, &evaluated.logits])),

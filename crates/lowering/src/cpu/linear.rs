@@ -6,6 +6,7 @@ use pulp::Simd;
 
 use super::{
     Plan,
+    amx::linear::{self as tiled, Layer},
     arithmetic::{self, Arithmetic, Compute, join_halves, join_row},
     fusion::Epilogue,
     matrix::{Ahead, Matrix, Target, Tile, block_depth, pack_panel, row_tiles_ahead, with_tile},
@@ -216,6 +217,9 @@ pub(super) fn forward(
     y: Slot,
     epilogue: Epilogue,
 ) {
+    if let Some(tiles) = plan.tiles_of(x[1]) {
+        return tiled::forward(plan, Layer { rows, inputs, outputs }, x, tiles, y, epilogue);
+    }
     let precision = plan.precision;
     let panels = plan.temporary(rows.next_multiple_of(Tile::new().columns) * Panels::words(precision, inputs));
     plan.push(Panels { precision, x: x[0], y: panels, rows, inputs }, &[x[0], panels]);
@@ -383,6 +387,9 @@ fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd:
 /// x = [w, dy] → dx [rows, inputs] = dy w.
 pub(super) fn input_grad(plan: &mut Plan, rows: usize, w_shape: &[usize], x: &[Slot], dx: Slot, epilogue: Epilogue) {
     let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
+    if let Some(tiles) = plan.tiles_of(x[0]) {
+        return tiled::input_grad(plan, Layer { rows, inputs, outputs }, x, tiles, dx, epilogue);
+    }
     let touches: Vec<Slot> = [x[0], x[1], dx].into_iter().chain(epilogue.slots()).collect();
     let precision = plan.precision;
     plan.push(InputGrad { precision, rows, inputs, outputs, w: x[0], dy: x[1], dx, epilogue }, &touches);
@@ -501,6 +508,9 @@ pub(super) fn weight_grad_and_update(
     update: &[Slot],
 ) {
     let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
+    if let Some(tiles) = plan.tiles_of(update[0]) {
+        return tiled::update(plan, Layer { rows, inputs, outputs }, x, rule, update, tiles);
+    }
     let touches: Vec<Slot> = x.iter().chain(update).copied().collect();
     let then = Use::Update(rule, update.to_vec());
     let precision = plan.precision;

@@ -35,7 +35,7 @@ mod winograd;
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use graph::Operator;
+use graph::{Operator, State};
 use luminal::prelude::{Compiler, Graph, NodeIndex, ToIdsMut};
 
 pub use arithmetic::{Products, bf16_products};
@@ -44,6 +44,7 @@ pub use program::{MemoryPlan, Program, StepTime, Work, Workspace};
 pub use vector::{Level, level, set_level};
 
 use self::{
+    amx::linear::Layer,
     batch_norm::Normalized,
     channels::Step,
     fusion::{Epilogue, Group},
@@ -107,6 +108,16 @@ pub(crate) struct Plan {
     places: Vec<Place>,
     /// The steps that put values in the place of those that were there.
     replaced: HashMap<Slot, usize>,
+    /// States in a form of their own, kept from one run to the next.
+    kept: Vec<Kept>,
+}
+
+/// A state in a form that products read faster. The program writes it whenever it writes the state.
+pub(crate) struct Kept {
+    /// The state, and its form.
+    slots: [Slot; 2],
+    /// Makes the one from the other.
+    keeper: Box<dyn Kernel>,
 }
 
 impl Plan {
@@ -120,6 +131,23 @@ impl Plan {
     fn push(&mut self, kernel: impl Kernel + 'static, touches: &[Slot]) {
         self.steps.push(Step::Alone(Box::new(kernel)));
         self.touch(self.steps.len() - 1, touches);
+    }
+
+    /// The tiles of these weights, if they are kept.
+    fn tiles_of(&self, w: Slot) -> Option<Slot> {
+        self.kept.iter().find(|kept| kept.slots[0] == w).map(|kept| kept.slots[1])
+    }
+
+    /// Keeps the weights of a layer as tiles, where its products read such.
+    fn keep_tiles(&mut self, w: Slot, state: &State, w_shape: &[usize]) {
+        let (outputs, inputs) = (w_shape[0], w_shape[1..].iter().product());
+        if !amx::linear::keeps_tiles(self.precision, inputs) {
+            return;
+        }
+        let layer = Layer { rows: 0, inputs, outputs };
+        self.places.push(Place::State(State::new(format!("{} as tiles", state.name()), &[layer.words()])));
+        let tiles = Slot(self.places.len() - 1);
+        self.kept.push(Kept { slots: [w, tiles], keeper: amx::linear::keeper(layer, w, tiles) });
     }
 
     /// Notes that a step touches these slots.
@@ -151,7 +179,11 @@ fn lower(graph: &Graph, precision: Precision) -> Plan {
         match (&items[item].operator, &fusion[item]) {
             (Operator::Source(state), _) => {
                 plan.places.push(Place::State(state.clone()));
-                slots[item] = Some(Slot(plan.places.len() - 1));
+                let slot = Slot(plan.places.len() - 1);
+                slots[item] = Some(slot);
+                if joined.values().any(|&update| items[update].inputs[0] == item) {
+                    plan.keep_tiles(slot, state, &items[item].output);
+                }
             }
             (Operator::Reshape(_), Group::Member) | (_, Group::Member) => {}
             // Its gradient is made where its update is.

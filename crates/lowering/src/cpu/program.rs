@@ -1,9 +1,10 @@
 //! A whole step as one luminal operator.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    collections::HashMap,
     fmt,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,7 +19,7 @@ use luminal::{
 };
 
 use super::{
-    Plan,
+    Kept, Plan,
     channels::Step,
     memory::{Memory, Place, layout},
     team::Team,
@@ -107,6 +108,8 @@ pub struct Workspace {
     team: Team,
     arena: Buffer,
     scratch: Vec<Buffer>,
+    /// By the state's number.
+    forms: HashMap<u64, Weak<Form>>,
 }
 
 impl Workspace {
@@ -114,7 +117,7 @@ impl Workspace {
     pub fn new(threads: usize) -> Rc<RefCell<Self>> {
         let team = Team::new(threads);
         let scratch = (0..team.threads()).map(|_| Buffer::default()).collect();
-        Rc::new(RefCell::new(Self { team, arena: Buffer::default(), scratch }))
+        Rc::new(RefCell::new(Self { team, arena: Buffer::default(), scratch, forms: HashMap::new() }))
     }
 
     /// Number of threads.
@@ -135,6 +138,37 @@ impl Workspace {
     }
 }
 
+/// A state's form that programs of a workspace keep together, and what it was made from.
+#[derive(Debug)]
+struct Form {
+    values: State,
+    /// The state's version when a run that left both equal ended.
+    version: Cell<Option<u64>>,
+}
+
+/// A state that a program keeps in a form of its own too.
+struct KeptState {
+    state: State,
+    form: Rc<Form>,
+    keeper: Box<dyn Kernel>,
+}
+
+impl KeptState {
+    /// With the form that another program of the workspace has, if there is one.
+    fn new(kept: Kept, places: &mut [Place], workspace: &mut Workspace) -> Self {
+        let [state, form] = kept.slots.map(|slot| match &places[slot.0] {
+            Place::State(state) => state.clone(),
+            Place::Arena { .. } => unreachable!("both outlive a run"),
+        });
+        workspace.forms.retain(|_, form| form.strong_count() > 0);
+        let found = workspace.forms.get(&state.id()).and_then(Weak::upgrade);
+        let form = found.unwrap_or_else(|| Rc::new(Form { values: form, version: Cell::new(None) }));
+        workspace.forms.insert(state.id(), Rc::downgrade(&form));
+        places[kept.slots[1].0] = Place::State(form.values.clone());
+        Self { state, form, keeper: kept.keeper }
+    }
+}
+
 /// Memory of a program, known before it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -144,6 +178,8 @@ pub struct MemoryPlan {
     pub scratch_bytes: usize,
     /// States (parameters, moments, batch), in bytes.
     pub state_bytes: usize,
+    /// Weights that are kept in 16 bits too, in bytes.
+    pub kept_bytes: usize,
     /// Threads it was planned for.
     pub threads: usize,
 }
@@ -151,7 +187,7 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// All of it, in bytes.
     pub fn total_bytes(&self) -> usize {
-        self.arena_bytes + self.scratch_bytes + self.state_bytes
+        self.arena_bytes + self.scratch_bytes + self.state_bytes + self.kept_bytes
     }
 }
 
@@ -172,6 +208,7 @@ pub struct Program {
     places: Vec<Place>,
     offsets: Vec<usize>,
     states: Vec<State>,
+    kept: Vec<KeptState>,
     plan: MemoryPlan,
     workspace: Rc<RefCell<Workspace>>,
     profile: RefCell<Option<Vec<Duration>>>,
@@ -180,22 +217,27 @@ pub struct Program {
 impl Plan {
     pub(crate) fn memory_plan(&self, threads: usize) -> MemoryPlan {
         let scratch = self.steps.iter().map(|step| step.kernel().scratch()).max().unwrap_or(0).next_multiple_of(16);
-        let states = self.places.iter().map(|place| match place {
+        let elements = |place: &Place| match place {
             Place::State(state) => state.elements(),
             Place::Arena { .. } => 0,
-        });
+        };
+        let states: usize = self.places.iter().map(elements).sum();
+        let kept: usize = self.kept.iter().map(|kept| elements(&self.places[kept.slots[1].0])).sum();
         MemoryPlan {
             arena_bytes: layout(&self.places).1 * size_of::<f32>(),
             scratch_bytes: scratch * threads * size_of::<f32>(),
-            state_bytes: states.sum::<usize>() * size_of::<f32>(),
+            state_bytes: (states - kept) * size_of::<f32>(),
+            kept_bytes: kept * size_of::<f32>(),
             threads,
         }
     }
 
-    pub(crate) fn into_program(self, workspace: &Rc<RefCell<Workspace>>) -> Program {
+    pub(crate) fn into_program(mut self, workspace: &Rc<RefCell<Workspace>>) -> Program {
         let threads = workspace.borrow().team.threads();
         let plan = self.memory_plan(threads);
         workspace.borrow_mut().reserve(plan);
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        let kept = kept.map(|kept| KeptState::new(kept, &mut self.places, &mut workspace.borrow_mut())).collect();
         let states = self.places.iter().filter_map(|place| match place {
             Place::State(state) => Some(state.clone()),
             Place::Arena { .. } => None,
@@ -205,6 +247,7 @@ impl Plan {
             offsets: layout(&self.places).0,
             steps: self.steps,
             places: self.places,
+            kept,
             plan,
             workspace: Rc::clone(workspace),
             profile: RefCell::new(None),
@@ -237,7 +280,7 @@ impl Program {
 
     /// Runs one step, as executing the graph does.
     pub fn run(&self) {
-        let Workspace { team, arena, scratch } = &mut *self.workspace.borrow_mut();
+        let Workspace { team, arena, scratch, .. } = &mut *self.workspace.borrow_mut();
         let mut guards: Vec<_> = self.states.iter().map(State::write).collect();
         let mut states: Vec<&mut Buffer> = guards.iter_mut().map(|guard| &mut **guard).collect();
         assert!(arena.len() * size_of::<f32>() >= self.plan.arena_bytes, "the workspace was reserved for this program");
@@ -246,19 +289,31 @@ impl Program {
         #[expect(unsafe_code, reason = "kernels address planned memory by offset")]
         let memory = unsafe { Memory::new(&self.places, &self.offsets, arena.as_mut_ptr(), &mut states) };
         let scratch: Vec<Scratch> = scratch.iter_mut().map(|s| Scratch(s.as_mut_ptr(), s.len())).collect();
-        let mut profile = self.profile.borrow_mut();
-        for (number, step) in self.steps.iter().enumerate() {
-            let kernel = step.kernel();
-            let start = profile.is_some().then(Instant::now);
+        let mut run = |kernel: &dyn Kernel| {
             team.run(kernel.tasks(), &|thread, task| {
                 // SAFETY: each thread of the team has its own buffer and runs one task at a time.
                 #[expect(unsafe_code, reason = "private memory of the thread that runs the task")]
                 let private = unsafe { std::slice::from_raw_parts_mut(scratch[thread].0, scratch[thread].1) };
                 kernel.run(task, &memory, private);
             });
+        };
+        for KeptState { state, form, keeper } in &self.kept {
+            // This run has taken the state to write to it once since.
+            if form.version.get().is_none_or(|version| version + 1 != state.version()) {
+                run(&**keeper);
+            }
+        }
+        let mut profile = self.profile.borrow_mut();
+        for (number, step) in self.steps.iter().enumerate() {
+            let kernel = step.kernel();
+            let start = profile.is_some().then(Instant::now);
+            run(kernel);
             if let (Some(times), Some(start)) = (profile.as_mut(), start) {
                 times[number] += start.elapsed();
             }
+        }
+        for KeptState { state, form, .. } in &self.kept {
+            form.version.set(Some(state.version()));
         }
     }
 }

@@ -156,6 +156,40 @@ pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
     }
 }
 
+/// A register of sixteen values to memory, past the caches where the processor can do so. Before anybody else reads them there must have been
+/// a call of [`streamed`] by this thread.
+#[inline(always)]
+pub(crate) fn stream<S: Simd>(simd: S, values: S::f32s, to: &mut [f32; 16]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let level: &dyn std::any::Any = &simd;
+        if level.is::<pulp::x86::V4>() && to.as_ptr().addr().is_multiple_of(64) {
+            // SAFETY: the level exists only where the processor has AVX-512; there are 64 bytes, borrowed exclusively, on a cache line.
+            #[expect(unsafe_code, reason = "an instruction by its name")]
+            unsafe {
+                std::arch::x86_64::_mm512_stream_ps(
+                    to.as_mut_ptr(),
+                    pulp::cast(pulp::bytemuck::cast::<_, [f32; 16]>(values)),
+                );
+            }
+            return;
+        }
+    }
+    let _ = simd;
+    S::as_mut_simd_f32s(to).0[0] = values;
+}
+
+/// Orders what this thread has given to [`stream`] before all that it writes from now on.
+#[inline(always)]
+pub(crate) fn streamed() {
+    // SAFETY: the instruction changes nothing, and every x86-64 processor has it.
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "an instruction by its name")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// Asks for the cache line of a value, if there is one, without waiting for it.
 #[inline(always)]
 pub(crate) fn prefetch(values: &[f32], at: usize) {

@@ -3,7 +3,7 @@
 use graph::{Autograd, LayerKind, Network, step::Variables};
 use lowering::{
     Precision,
-    cpu::{CpuCompiler, Workspace, memory_plan, program},
+    cpu::{CpuCompiler, Level, Workspace, level, memory_plan, program},
 };
 use plan::{Architecture, Model, Optimizer, Train};
 
@@ -63,6 +63,12 @@ fn a_plan_for_the_papers_network_takes_no_memory() {
     let plan = memory_plan(&graph, Precision::F32, 2);
     let gib = plan.total_bytes() as f64 / f64::from(1 << 30);
     assert!((1.0..4.0).contains(&gib), "{gib} GiB: {plan:?}");
+    assert_eq!(plan.kept_bytes, 0, "products in 32 bits read the weights themselves");
+    let weights = 2 * (9216 * 4096 + 4096 * 4096 + 4096 * 1000);
+    let kept = memory_plan(&graph, Precision::Bf16, 2).kept_bytes;
+    let has_tiles = matches!(level(), Level::Amx | Level::Portable);
+    // Outputs fill blocks of 32: 24 more than 1,000.
+    assert_eq!(kept, if has_tiles { weights + 2 * 4096 * 24 } else { 0 });
 }
 
 #[test]

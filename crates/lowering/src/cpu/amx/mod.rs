@@ -9,6 +9,7 @@
 
 mod copies;
 mod layout;
+pub(super) mod linear;
 mod lines;
 mod native;
 mod pixels;
