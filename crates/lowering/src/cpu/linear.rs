@@ -20,8 +20,10 @@ use crate::Precision;
 
 /// Outputs of a task: a multiple of the rows of every register tile.
 const OUTPUTS: usize = 48;
-/// Inputs that a task of a gradient takes at a time.
+/// Inputs of a task of an input gradient.
 const INPUTS: usize = 256;
+/// Inputs whose weight gradients a task computes at a time: they stay in the first-level cache until the update has read them.
+const UPDATED: usize = 128;
 
 /// x [rows, inputs] as panels [panels, inputs, columns of a panel], rows across, or as panels of words of each block of inputs.
 struct Panels {
@@ -285,6 +287,7 @@ impl Kernel for InputGrad {
                 columns: inputs.clone(),
                 panels: &mut *panels,
                 sums: &mut *sums,
+                stride: INPUTS,
                 accumulate: start > 0,
                 next,
                 ahead: &[],
@@ -299,7 +302,7 @@ impl Kernel for InputGrad {
     }
 }
 
-/// sums [rows, INPUTS] (+)= left [rows, depth] · right [depth, columns], of which `right` is packed here, all columns of a row at
+/// sums [rows, stride] (+)= left [rows, depth] · right [depth, columns], of which `right` is packed here, all columns of a row at
 /// a time, because its rows lie far apart.
 struct Columns<'a> {
     left: (&'a [f32], usize),
@@ -311,6 +314,7 @@ struct Columns<'a> {
     columns: std::ops::Range<usize>,
     panels: &'a mut [f32],
     sums: &'a mut [f32],
+    stride: usize,
     accumulate: bool,
     /// What is wanted next of `right`, from the first value on, and of other matrices with rows as long and as far apart.
     next: &'a [f32],
@@ -379,7 +383,7 @@ fn column_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd:
     };
     let mut ahead = Ahead::rows(wanted, t.columns.len(), t.right.row_stride, calls * steps);
     for (p, panel) in t.panels.chunks(steps * width).enumerate().take(panels) {
-        let to = Target { values: &mut t.sums[p * width..], stride: INPUTS, accumulate: t.accumulate };
+        let to = Target { values: &mut t.sums[p * width..], stride: t.stride, accumulate: t.accumulate };
         row_tiles_ahead::<S, A, M, N>(simd, arithmetic, left, t.rows, panel, &mut ahead, to);
     }
 }
@@ -438,13 +442,13 @@ impl Kernel for WeightGrad {
         self.outputs.div_ceil(OUTPUTS)
     }
     fn scratch(&self) -> usize {
-        OUTPUTS * (self.rows + self.words()) + INPUTS * (self.depth() + OUTPUTS)
+        OUTPUTS * (self.rows + self.words()) + UPDATED * (self.depth() + OUTPUTS)
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         let outputs = chunk(task, OUTPUTS, self.outputs);
         let (left, room) = scratch.split_at_mut(OUTPUTS * self.rows);
-        let (panels, room) = room.split_at_mut(INPUTS * self.depth());
-        let (sums, words) = room.split_at_mut(INPUTS * OUTPUTS);
+        let (panels, room) = room.split_at_mut(UPDATED * self.depth());
+        let (sums, words) = room.split_at_mut(UPDATED * OUTPUTS);
         let dy = memory.read(self.dy);
         for (row, dy) in dy.chunks_exact(self.outputs).enumerate() {
             for (i, &value) in dy[outputs.clone()].iter().enumerate() {
@@ -452,8 +456,8 @@ impl Kernel for WeightGrad {
             }
         }
         let x = Matrix::rows(memory.read(self.x), self.inputs);
-        for part in 0..self.inputs.div_ceil(INPUTS) {
-            let inputs = chunk(part, INPUTS, self.inputs);
+        for part in 0..self.inputs.div_ceil(UPDATED) {
+            let inputs = chunk(part, UPDATED, self.inputs);
             // What the update will touch.
             let mut states: [&[f32]; update::STATES] = [&[]; update::STATES];
             let mut count = 0;
@@ -473,13 +477,14 @@ impl Kernel for WeightGrad {
                     columns: inputs.clone(),
                     panels: &mut *panels,
                     sums: &mut *sums,
+                    stride: UPDATED,
                     accumulate: start > 0,
                     next: &[],
                     ahead: if start == 0 { &states[..count] } else { &[] },
                 };
                 arithmetic::run(self.precision, columns);
             }
-            for (output, g) in outputs.clone().zip(sums.chunks_exact(INPUTS)) {
+            for (output, g) in outputs.clone().zip(sums.chunks_exact(UPDATED)) {
                 let range = output * self.inputs + inputs.start..output * self.inputs + inputs.end;
                 let g = &g[..inputs.len()];
                 match &self.then {
