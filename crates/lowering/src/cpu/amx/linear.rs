@@ -71,9 +71,32 @@ impl Layer {
     fn panels(self) -> usize {
         self.rows.div_ceil(BLOCK)
     }
+    /// Parts of x: some inputs of a panel each.
+    fn parts(self) -> usize {
+        self.panels() * self.inputs.div_ceil(INPUTS)
+    }
+    /// One of them, and where its words go.
+    fn part<'a>(self, part: usize, memory: &'a Memory, x: Slot, to: Slot) -> Part<'a> {
+        let Self { rows, inputs: stride, .. } = self;
+        let per_panel = stride.div_ceil(INPUTS);
+        let (panel, inputs) = (part / per_panel, chunk(part % per_panel, INPUTS, stride));
+        let words = SIDE * (panel * stride + inputs.start);
+        let to = memory.write(to, words..words + SIDE * inputs.len());
+        let x = &memory.read(x)[panel * BLOCK * stride..rows.min((panel + 1) * BLOCK) * stride];
+        Part { x, stride, inputs, to }
+    }
     fn work(self) -> Work {
         Work::plain(self.rows * self.inputs * self.outputs)
     }
+}
+
+/// Some inputs of a panel of x.
+struct Part<'a> {
+    /// Rows so far apart, at most 32.
+    x: &'a [f32],
+    stride: usize,
+    inputs: Range<usize>,
+    to: &'a mut [f32],
 }
 
 /// Words: values of both rows, those of the first in the low half.
@@ -152,44 +175,25 @@ struct Inputs {
     y: Slot,
 }
 
-impl Inputs {
-    /// Tasks of a panel.
-    fn parts(&self) -> usize {
-        self.layer.inputs.div_ceil(INPUTS)
-    }
-}
-
 impl Kernel for Inputs {
     fn name(&self) -> &'static str {
         "linear inputs"
     }
     fn tasks(&self) -> usize {
-        self.layer.panels() * self.parts()
+        self.layer.parts()
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let Layer { rows, inputs, .. } = self.layer;
-        let (panel, part) = (task / self.parts(), task % self.parts());
-        let inputs_here = chunk(part, INPUTS, inputs);
-        let words = BLOCK / 2 * panel * inputs + BLOCK / 2 * inputs_here.start;
-        let to = memory.write(self.y, words..words + BLOCK / 2 * inputs_here.len());
-        let x = &memory.read(self.x)[panel * BLOCK * inputs..rows.min((panel + 1) * BLOCK) * inputs];
-        arithmetic::run(Precision::Bf16, PackInputs { x, stride: inputs, inputs: inputs_here, to });
+        arithmetic::run(Precision::Bf16, PackInputs(self.layer.part(task, memory, self.x, self.y)));
     }
 }
 
-struct PackInputs<'a> {
-    /// Rows so far apart, at most 32.
-    x: &'a [f32],
-    stride: usize,
-    inputs: Range<usize>,
-    to: &'a mut [f32],
-}
+struct PackInputs<'a>(Part<'a>);
 
 impl Compute for PackInputs<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        let Self { x, stride, inputs, to } = self;
+        let Part { x, stride, inputs, to } = self.0;
         for (input, to) in inputs.step_by(HALVES).zip(to.chunks_exact_mut(SIDE * BLOCK)) {
             for half in 0..2 {
                 let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
@@ -478,52 +482,32 @@ struct Operands {
     left: Slot,
 }
 
-impl Operands {
-    /// Tasks of a panel of x.
-    fn parts(&self) -> usize {
-        self.layer.inputs.div_ceil(INPUTS)
-    }
-}
-
 impl Kernel for Operands {
     fn name(&self) -> &'static str {
         "linear operands"
     }
     fn tasks(&self) -> usize {
-        self.layer.panels() * self.parts() + self.layer.blocks()
+        self.layer.parts() + self.layer.blocks()
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
-        let Layer { rows, inputs, outputs } = self.layer;
-        let of_x = self.layer.panels() * self.parts();
-        if task < of_x {
-            let (panel, part) = (task / self.parts(), task % self.parts());
-            let inputs_here = chunk(part, INPUTS, inputs);
-            let words = SIDE * panel * inputs + SIDE * inputs_here.start;
-            let to = memory.write(self.right, words..words + SIDE * inputs_here.len());
-            let x = &memory.read(self.x)[panel * BLOCK * inputs..rows.min((panel + 1) * BLOCK) * inputs];
-            return arithmetic::run(Precision::Bf16, PackRight { x, stride: inputs, inputs: inputs_here, to });
-        }
-        let block = task - of_x;
-        let size = 2 * self.layer.panels() * TILE;
+        let layer = self.layer;
+        let Some(block) = task.checked_sub(layer.parts()) else {
+            return arithmetic::run(Precision::Bf16, PackRight(layer.part(task, memory, self.x, self.right)));
+        };
+        let size = 2 * layer.panels() * TILE;
         let to = memory.write(self.left, block * size..(block + 1) * size);
-        let pack = PackLeft { layer: self.layer, dy: memory.read(self.dy), outputs: chunk(block, BLOCK, outputs), to };
+        let pack = PackLeft { layer, dy: memory.read(self.dy), outputs: chunk(block, BLOCK, layer.outputs), to };
         arithmetic::run(Precision::Bf16, pack);
     }
 }
 
-struct PackRight<'a> {
-    /// Rows so far apart, at most 32.
-    x: &'a [f32],
-    stride: usize,
-    inputs: Range<usize>,
-    to: &'a mut [f32],
-}
+struct PackRight<'a>(Part<'a>);
 
 impl Compute for PackRight<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        let Self { x, stride, inputs, to } = self;
+        let Part { x, stride, inputs, to } = self.0;
         for (input, to) in inputs.step_by(HALVES).zip(to.chunks_exact_mut(SIDE * BLOCK)) {
             for half in 0..2 {
                 let mut values = [[0.0; SIDE]; BLOCK];
