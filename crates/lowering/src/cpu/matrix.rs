@@ -70,9 +70,9 @@ pub(crate) struct Target<'a> {
     pub(crate) accumulate: bool,
 }
 
-/// Cache lines of some rows of matrices, which are asked for while something else is computed.
+/// Cache lines of some rows of matrices, to be read or written, which are asked for while something else is computed.
 #[derive(Clone, Copy)]
-pub(crate) struct Ahead<'a> {
+pub(crate) struct Ahead<'a, const WRITE: bool = false> {
     /// Of one matrix, from the first value that is wanted on; then those of others.
     values: &'a [f32],
     others: &'a [&'a [f32]],
@@ -86,7 +86,7 @@ pub(crate) struct Ahead<'a> {
     end: usize,
 }
 
-impl<'a> Ahead<'a> {
+impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
     pub(crate) const NOTHING: Self = Self { values: &[], others: &[], row: 0, stride: 0, rate: 0, at: 0, end: 0 };
 
     /// `row` values of each of the rows `stride` apart, within so many steps of the products at hand.
@@ -113,7 +113,11 @@ impl<'a> Ahead<'a> {
     #[inline(always)]
     fn step(&mut self) {
         for _ in 0..self.rate {
-            vector::prefetch(self.values, self.at);
+            if WRITE {
+                vector::prefetch_to_write(self.values, self.at);
+            } else {
+                vector::prefetch(self.values, self.at);
+            }
             self.at += LINE;
             if self.at >= self.end {
                 self.end += self.stride;

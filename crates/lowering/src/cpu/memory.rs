@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use graph::Buffer;
+use pulp::Simd;
 
 use super::vector;
 pub(crate) use crate::memory::{Place, Slot, layout};
@@ -63,6 +64,20 @@ impl Memory {
         let (pointer, length) = self.places[slot.0];
         if at < length {
             vector::ask_to_write(pointer.wrapping_add(at));
+        }
+    }
+
+    /// Writes a register of values that nobody reads soon: as a cache line past the caches if [`vector::past_caches`] says so, and then
+    /// [`vector::streamed`] must follow; else after asking for the line `ahead` values further on.
+    #[inline(always)]
+    pub(crate) fn put<S: Simd>(&self, simd: S, slot: Slot, at: usize, values: S::f32s, ahead: usize, past: bool) {
+        let to = self.write(slot, at..at + S::F32_LANES);
+        match to.first_chunk_mut() {
+            Some(line) if past => vector::stream(simd, values, line),
+            _ => {
+                self.prefetch_to_write(slot, at + ahead);
+                S::as_mut_simd_f32s(to).0[0] = values;
+            }
         }
     }
 

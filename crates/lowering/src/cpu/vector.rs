@@ -156,6 +156,12 @@ pub(crate) fn store_sixteen<S: Simd>(simd: S, row: &[f32; 16], to: &mut [f32]) {
     }
 }
 
+/// Whether what will be read only after much else is better written past the caches: on processors with AMX, whose third-level cache is shared by
+/// many cores and hardly faster than memory. (On others it was not measured.)
+pub(crate) fn past_caches() -> bool {
+    level() == Level::Amx
+}
+
 /// A register of sixteen values to memory, past the caches where the processor can do so. Before anybody else reads them there must have been
 /// a call of [`streamed`] by this thread.
 #[inline(always)]
@@ -231,6 +237,14 @@ fn ask<const WRITE: bool>(address: *const f32) {
 #[inline(always)]
 pub(crate) fn ask_to_write(address: *const f32) {
     ask::<true>(address);
+}
+
+/// [`prefetch`] of a line that will be written.
+#[inline(always)]
+pub(crate) fn prefetch_to_write(values: &[f32], at: usize) {
+    if let Some(value) = values.get(at) {
+        ask::<true>(value);
+    }
 }
 
 /// [`prefetch`] for all of a slice.

@@ -14,7 +14,7 @@ use super::{
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Square, transpose},
-        vector::load_sixteen,
+        vector::{self, load_sixteen},
     },
     Correlation, SIDE, channel_stride,
     tiles::{Destination, Images, Pairs, Values, data_of_channels},
@@ -67,6 +67,7 @@ impl Kernel for Weights {
     }
     fn run(&self, task: usize, memory: &Memory, _: &mut [f32]) {
         arithmetic::run(self.c.precision, TransformWeights { kernel: self, task, memory });
+        vector::streamed();
     }
 }
 
@@ -101,6 +102,7 @@ fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
     let (lanes, width) = (S::F32_LANES, 2 * S::F32_LANES);
     let size = Weights::product(&c);
     let words = c.words(c.from);
+    let past = vector::past_caches();
     let zeros = [[simd.splat_f32s(0.0); K]; POINTS];
     let (mut half, mut next) = (zeros, zeros);
     for word in chunk(part, words.div_ceil(PRODUCT_TASKS), words) {
@@ -123,9 +125,7 @@ fn weights<S: Simd, A: Arithmetic<S>, const K: usize, const POINTS: usize>(
                 }
                 for column in 0..POINTS {
                     let at = from + (((row * POINTS + column) * panels + panel) * words + word) * width + first % width;
-                    t.memory.prefetch_to_write(y, at + 2 * width);
-                    let to = t.memory.write(y, at..at + lanes);
-                    S::as_mut_simd_f32s(to).0[0] = products[column];
+                    t.memory.put(simd, y, at, products[column], 2 * width, past);
                 }
             }
         }
@@ -273,19 +273,48 @@ fn apply<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S, ari
             for pass in 0..c.to.div_ceil(PASS) {
                 let weights = &weights[c.products() * pass * PASS * c.words(c.from)..];
                 let panels = Weights::panels(c, pass);
-                products::<S, A, M, N>(simd, arithmetic, kernel, (block.len(), panels), weights, before, after);
+                let channels = pass * PASS..c.to.min((pass + 1) * PASS);
+                let to = [planes_of(c, block.clone(), group, channels.clone(), images)].map(|range| &y[range]);
+                // Of a part of a sheet only some lines would be written.
+                let to: &[&[f32]] = if block.len().is_multiple_of(c.per_sheet()) { &to } else { &[] };
+                let steps = c.products() * panels * c.words(c.from).div_ceil(DEPTH);
+                let mut ahead = Ahead::rows(to, channels.len() * c.oh * c.ow, output, steps);
+                products::<S, A, M, N>(
+                    simd,
+                    arithmetic,
+                    kernel,
+                    (block.len(), panels),
+                    weights,
+                    before,
+                    after,
+                    &mut ahead,
+                );
                 let mut done = 0;
                 for (sheet, here) in by_sheet(c, block.clone()) {
                     let first = sheet * c.per();
                     let planes = &mut y[first * output + group * c.to * c.oh * c.ow..];
                     let planes = (planes, c.per().min(images - first));
-                    let channels = pass * PASS..c.to.min((pass + 1) * PASS);
+                    let channels = channels.clone();
                     with_kernel!(c, results::<S>(simd, kernel, here.clone(), channels, after, done, bias, planes));
                     done += here.len();
                 }
             }
         }
     }
+}
+
+/// From the first image's planes of some channels to the last's, of the images that are there in the sheets of a block.
+fn planes_of(
+    c: &Correlation,
+    block: Range<usize>,
+    group: usize,
+    channels: Range<usize>,
+    images: usize,
+) -> Range<usize> {
+    let first = block.start / c.per_sheet() * c.per();
+    let last = images.min(block.end.div_ceil(c.per_sheet()) * c.per()) - 1;
+    let plane = |image, channel| ((image * c.groups + group) * c.to + channel) * c.oh * c.ow;
+    plane(first, channels.start)..plane(last, channels.end)
 }
 
 /// Tiles of a run of sheets as (sheet, tiles of it).
@@ -333,7 +362,9 @@ fn data<S: Simd, A: Arithmetic<S>, const N: usize>(
     }
 }
 
-/// after [products, tiles, channels of a pass] = before [products, tiles, words of from] · weights [products, panels, words of from, columns].
+/// after [products, tiles, channels of a pass] = before [products, tiles, words of from] · weights [products, panels, words of from, columns];
+/// meanwhile asks for the lines `to_write` that the results will go to, which lie in memory.
+#[expect(clippy::too_many_arguments, reason = "three matrices, their extents and what comes next")]
 #[inline(always)]
 fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     simd: S,
@@ -343,6 +374,7 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     weights: &[f32],
     before: &[f32],
     after: &mut [f32],
+    to_write: &mut Ahead<true>,
 ) {
     let c = &kernel.c;
     let width = N * S::F32_LANES;
@@ -355,6 +387,7 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     for (left, results) in left.zip(results) {
         for panel in 0..panels {
             for start in (0..words).step_by(depth) {
+                to_write.steps(1);
                 let right;
                 (right, weights) = weights.split_at(depth.min(words - start) * width);
                 let to = Target { values: &mut results[panel * width..], stride: to, accumulate: start > 0 };

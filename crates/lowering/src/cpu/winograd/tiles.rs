@@ -9,7 +9,7 @@ use super::{
         arithmetic::Arithmetic,
         memory::{Memory, Slot},
         transpose::{self, transpose},
-        vector::load_sixteen,
+        vector::{load_sixteen, prefetch},
     },
     Correlation, SIDE,
     transform::{Data, Filter, Transform, columns},
@@ -19,12 +19,16 @@ use super::{
 pub(super) enum Destination<'a> {
     /// Memory of the calling thread.
     Private(&'a mut [f32]),
-    /// A slot from an offset on, of which other tasks write other parts.
-    Shared(&'a Memory, Slot, usize),
+    /// A slot from an offset on, of which other tasks write other parts, past the caches or not.
+    Shared { memory: &'a Memory, slot: Slot, from: usize, past: bool },
 }
 
 /// So many tiles before a tile's products are written, their cache lines are asked for.
 const AHEAD: usize = 2;
+
+/// So many lines before an image's line is copied, its cache lines are asked for: the lines of each plane are short runs of their own, which the
+/// processor does not foresee.
+const LINES_AHEAD: usize = 3;
 
 /// What a word of two 16-bit operands joins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,17 +58,15 @@ impl Values<'_> {
     }
     /// Writes one of its products.
     #[inline(always)]
-    fn put<S: Simd>(&mut self, place: usize, product: usize, value: S::f32s) {
+    fn put<S: Simd>(&mut self, simd: S, place: usize, product: usize, value: S::f32s) {
         let at = product * self.size + place;
-        let to = match &mut self.destination {
-            Destination::Private(values) => &mut values[at..at + S::F32_LANES],
-            Destination::Shared(memory, slot, from) => {
-                // There are more products than streams that the processor foresees: it would wait for each line that it begins to write.
-                memory.prefetch_to_write(*slot, *from + at + AHEAD * self.panel);
-                memory.write(*slot, *from + at..*from + at + S::F32_LANES)
+        match &mut self.destination {
+            Destination::Private(values) => S::as_mut_simd_f32s(&mut values[at..at + S::F32_LANES]).0[0] = value,
+            // There are more products than streams that the processor foresees: it would wait for each line that it begins to write.
+            Destination::Shared { memory, slot, from, past } => {
+                memory.put(simd, *slot, *from + at, value, AHEAD * self.panel, *past);
             }
-        };
-        S::as_mut_simd_f32s(to).0[0] = value;
+        }
     }
 }
 
@@ -125,6 +127,7 @@ fn interleave<S: Simd, const WIDTH: usize>(
                         let mut square = [[0.0; transpose::SIDE]; transpose::SIDE];
                         for (lane, pixels) in square.iter_mut().enumerate() {
                             if let Some(plane) = planes(channels.start + group + lane) {
+                                prefetch(plane, x + LINES_AHEAD * f.w);
                                 load_sixteen(simd, &plane[x..], pixels);
                             }
                         }
@@ -241,7 +244,7 @@ fn put_tiles<
                     }
                 }
                 for column in 0..POINTS {
-                    values.put::<S>(place, row * POINTS + column, products[column]);
+                    values.put::<S>(simd, place, row * POINTS + column, products[column]);
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Square, transpose},
-        vector::{self, store_sixteen},
+        vector::{self, past_caches, store_sixteen},
     },
     Correlation,
     tiles::{Destination, Images, Pairs, Values, data_of_channels, gradients_of_channels},
@@ -98,6 +98,7 @@ impl Kernel for TransformTiles {
     }
     fn run(&self, task: usize, memory: &Memory, scratch: &mut [f32]) {
         arithmetic::run(self.e.c.precision, TransformTask { kernel: self, task, memory, image: scratch });
+        vector::streamed();
     }
 }
 
@@ -131,7 +132,8 @@ impl Compute for TransformTask<'_> {
         let which = usize::from(!is_input);
         let (panel_width, size) = (kernel.e.panels()[which], kernel.e.values()[which]);
         let channel = if is_input { panel } else { panel - inputs } * 2 * S::F32_LANES;
-        let destination = Destination::Shared(memory, target, group * c.products() * size);
+        let from = group * c.products() * size;
+        let destination = Destination::Shared { memory, slot: target, from, past: past_caches() };
         let mut values = Values { destination, block, panel: panel_width, size };
         let first = position * kernel.e.words;
         macro_rules! inputs {
