@@ -111,7 +111,7 @@ impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
 
     /// Asks for what is due at one step.
     #[inline(always)]
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         for _ in 0..self.rate {
             if WRITE {
                 vector::prefetch_to_write(self.values, self.at);

@@ -12,7 +12,7 @@ use super::{
     super::{
         Plan,
         arithmetic::{self, Arithmetic, Compute},
-        matrix::{Sums, Tile, with_tile},
+        matrix::{Ahead, Sums, Tile, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
@@ -236,13 +236,27 @@ fn accumulate<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S
     let words = kernel.sheets * kernel.e.words;
     let block = kernel.e.block();
     let columns = c.from.div_ceil(width);
-    for (column, x) in x.chunks_exact(block * width).enumerate().take(columns) {
+    let (rows, panel) = (c.to.div_ceil(M), block * 4 * M);
+    for column in 0..columns {
+        let (x, others) = x[column * block * width..].split_at(block * width);
+        let mut ahead = Ahead::<false>::NOTHING;
         let right = S::as_simd_f32s(&x[..words * width]).0.as_chunks::<N>().0;
-        for row in 0..c.to.div_ceil(M) {
-            let left = &dy[row / 4 * block * 4 * M..][..words * 4 * M];
+        for row in 0..rows {
+            let (left, below) = dy[row / 4 * panel..].split_at(panel);
+            let left = &left[..words * 4 * M];
+            if row % 4 == 0 {
+                // The first time all gradients come from memory, then from the second-level cache.
+                ahead = match (row + 4 < rows, column) {
+                    (true, 0) => Ahead::line(&below[..words * 4 * M]),
+                    (false, _) if column + 1 < columns => Ahead::line(&others[..words * width]),
+                    _ => Ahead::NOTHING,
+                };
+            }
+            let mut next = ahead;
             let mut tile: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
             for (left, right) in left.chunks_exact(4 * M).zip(right) {
                 let left = &left[row % 4 * M..][..M];
+                next.step();
                 for i in 0..M {
                     let value = simd.splat_f32s(left[i]);
                     for n in 0..N {
@@ -250,6 +264,7 @@ fn accumulate<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd: S
                     }
                 }
             }
+            ahead = next;
             let to = &mut sums[(row * columns + column) * M * width..][..M * width];
             let to = S::as_mut_simd_f32s(to).0;
             for (to, &sum) in to.iter_mut().zip(tile.as_flattened()) {
