@@ -60,7 +60,7 @@ impl Memory {
 
     /// Asks for the cache line of a value that the calling task will write.
     #[inline(always)]
-    pub(crate) fn prefetch_to_write(&self, slot: Slot, at: usize) {
+    fn prefetch_to_write(&self, slot: Slot, at: usize) {
         let (pointer, length) = self.places[slot.0];
         if at < length {
             vector::ask_to_write(pointer.wrapping_add(at));
