@@ -362,7 +362,7 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
         // Output gradients of the line: [pixels, channels], a panel of channels at a time.
         let dy = Matrix::columns(&t.dy[oy * e.ow..], e.pixels());
         for (p, panel) in t.panels.chunks_exact_mut(e.ow * width).enumerate() {
-            pack_panel::<S>(panel, dy, p * width, outputs, 0..e.ow);
+            pack_panel(simd, panel, dy, p * width, outputs, 0..e.ow);
             join_neighbours::<S, A, N>(simd, arithmetic, panel);
         }
         let first = phases.group(t.group) + oy * phases.line();

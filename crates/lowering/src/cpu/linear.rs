@@ -80,7 +80,7 @@ impl Compute for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        pack_panel::<S>(self.room, self.x, self.from, self.rows, self.depth);
+        pack_panel(simd, self.room, self.x, self.from, self.rows, self.depth);
         join_halves::<S, A, 2>(simd, arithmetic, self.room);
         self.to.copy_from_slice(&self.room[..self.to.len()]);
     }

@@ -11,14 +11,15 @@ use pulp::{Simd, WithSimd};
 use super::{
     amx,
     arithmetic::{Arithmetic, Compute, Single},
-    vector::{self, Level},
+    transpose::{Aligned, SIDE, Square, transpose},
+    vector::{self, Level, load_sixteen},
 };
 
 /// Depth of packed blocks: a panel of b of this depth stays in the first-level cache.
 const DEPTH: usize = 256;
 
 /// Values of a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// Extents of a register tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,14 @@ impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
 
     /// Values that lie one after the other, a line each step.
     pub(crate) fn line(values: &'a [f32]) -> Self {
-        Self { values, row: values.len(), stride: values.len(), rate: 1, end: values.len(), ..Self::NOTHING }
+        // One row, however long.
+        let row = usize::MAX / 2;
+        Self { values, row, stride: row, rate: 1, end: values.len(), ..Self::NOTHING }
+    }
+
+    /// Some runs of such values.
+    pub(crate) fn lines(runs: &'a [&'a [f32]]) -> Self {
+        runs.split_first().map_or(Self::NOTHING, |(values, others)| Self { others, ..Self::line(values) })
     }
 
     /// Asks for what is due at so many steps.
@@ -124,7 +132,7 @@ impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
                 self.at = self.end - self.row;
                 if self.at >= self.values.len() {
                     let (values, others) = self.others.split_first().map_or((&[][..], self.others), |(v, o)| (*v, o));
-                    *self = Self { values, others, at: 0, end: self.row, ..*self };
+                    *self = Self { values, others, at: 0, end: self.row.min(values.len()), ..*self };
                 }
             }
         }
@@ -292,7 +300,14 @@ impl<'a> Matrix<'a> {
 
 /// Packs columns `from..` of b (those there are, zeros beyond `columns`) at some depth into `panel` [depth, L].
 #[inline(always)]
-fn pack<const L: usize>(panel: &mut [f32], b: Matrix, from: usize, columns: usize, depth: Range<usize>) {
+fn pack<S: Simd, const L: usize>(
+    simd: S,
+    panel: &mut [f32],
+    b: Matrix,
+    from: usize,
+    columns: usize,
+    depth: Range<usize>,
+) {
     let here = columns.saturating_sub(from).min(L);
     let panel = &mut panel.as_chunks_mut::<L>().0[..depth.len()];
     if here < L {
@@ -307,19 +322,22 @@ fn pack<const L: usize>(panel: &mut [f32], b: Matrix, from: usize, columns: usiz
             }
         }
     } else if b.row_stride == 1 {
-        // Four values of each column at a time: reads run along columns, writes stay within a few cache lines.
-        let length = depth.len();
-        let (fours, rest) = panel.as_chunks_mut::<4>();
-        for i in 0..here {
-            let column = &b.values[(from + i) * b.column_stride + depth.start..][..length];
-            let (values, tail) = column.as_chunks::<4>();
-            for (to, values) in fours.iter_mut().zip(values) {
-                for j in 0..4 {
-                    to[j][i] = values[j];
+        for group in (0..L).step_by(SIDE) {
+            for (part, panel) in panel.chunks_mut(SIDE).enumerate() {
+                let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
+                for (lane, values) in square.iter_mut().enumerate().take(here.saturating_sub(group)) {
+                    // What follows a column's part is read too, and not used.
+                    let column = (from + group + lane) * b.column_stride;
+                    load_sixteen(simd, &b.values[column + depth.start + part * SIDE..], values);
                 }
-            }
-            for (to, &value) in rest.iter_mut().zip(tail) {
-                to[i] = value;
+                transpose(simd, &mut square);
+                for (to, values) in panel.iter_mut().zip(square.iter()) {
+                    let to = &mut to[group..];
+                    match to.first_chunk_mut::<SIDE>() {
+                        Some(to) => *to = *values,
+                        None => to.copy_from_slice(&values[..to.len()]),
+                    }
+                }
             }
         }
     } else {
@@ -333,11 +351,18 @@ fn pack<const L: usize>(panel: &mut [f32], b: Matrix, from: usize, columns: usiz
 
 /// [`pack`] for a panel of the level's width.
 #[inline(always)]
-pub(crate) fn pack_panel<S: Simd>(panel: &mut [f32], b: Matrix, from: usize, columns: usize, depth: Range<usize>) {
+pub(crate) fn pack_panel<S: Simd>(
+    simd: S,
+    panel: &mut [f32],
+    b: Matrix,
+    from: usize,
+    columns: usize,
+    depth: Range<usize>,
+) {
     match S::F32_LANES {
-        16 => pack::<32>(panel, b, from, columns, depth),
-        8 => pack::<16>(panel, b, from, columns, depth),
-        _ => pack::<8>(panel, b, from, columns, depth),
+        16 => pack::<S, 32>(simd, panel, b, from, columns, depth),
+        8 => pack::<S, 16>(simd, panel, b, from, columns, depth),
+        _ => pack::<S, 8>(simd, panel, b, from, columns, depth),
     }
 }
 
@@ -373,7 +398,7 @@ fn multiply_tiles<S: Simd, const M: usize, const N: usize>(simd: S, task: Multip
         };
         let panel = &mut panel[..width * depth.len()];
         for column in (0..n).step_by(width) {
-            pack_panel::<S>(panel, b, column, n, depth.clone());
+            pack_panel(simd, panel, b, column, n, depth.clone());
             if n - column >= width {
                 let to = Target { values: &mut c[column..], stride, accumulate };
                 row_tiles::<S, Single, M, N>(simd, Single, left, m, panel, to);

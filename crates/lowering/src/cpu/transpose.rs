@@ -1,6 +1,9 @@
 //! Transposes of small squares: how planes, with pixels innermost, become registers of channels and the other way round.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    ops::{Deref, DerefMut},
+};
 
 use pulp::Simd;
 
@@ -9,6 +12,25 @@ pub(crate) const SIDE: usize = 16;
 
 /// Values by rows.
 pub(crate) type Square = [[f32; SIDE]; SIDE];
+
+/// Squares that begin with a cache line, so that no register of them crosses one.
+#[repr(align(64))]
+pub(crate) struct Aligned<T>(pub(crate) T);
+
+impl<T> Deref for Aligned<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
 
 /// Exchanges rows and columns.
 #[inline(always)]

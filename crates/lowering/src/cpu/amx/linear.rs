@@ -18,7 +18,7 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
-        transpose::{Square, transpose},
+        transpose::{Aligned, Square, transpose},
         update,
         vector::{load_sixteen, prefetch_all, stream, streamed},
     },
@@ -196,7 +196,7 @@ impl Compute for PackInputs<'_> {
         let Part { x, stride, inputs, to } = self.0;
         for (input, to) in inputs.step_by(HALVES).zip(to.chunks_exact_mut(SIDE * BLOCK)) {
             for half in 0..2 {
-                let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
+                let mut squares: Aligned<[Square; 2]> = Aligned([[[0.0; SIDE]; SIDE]; 2]);
                 for (row, x) in x.chunks_exact(stride).skip(half * SIDE).take(SIDE).enumerate() {
                     for (part, square) in squares.iter_mut().enumerate() {
                         load_sixteen(simd, &x[input + part * SIDE..][..SIDE], &mut square[row]);
@@ -539,7 +539,7 @@ impl Compute for PackLeft<'_> {
             let (half, panel) = (place / layer.panels(), place % layer.panels());
             let first = (outputs.start + half * SIDE).min(outputs.end);
             let last = (first + SIDE).min(outputs.end);
-            let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
+            let mut squares: Aligned<[Square; 2]> = Aligned([[[0.0; SIDE]; SIDE]; 2]);
             let rows = dy.chunks_exact(all).skip(panel * BLOCK).take(BLOCK);
             for (dy, values) in rows.zip(squares.as_flattened_mut()) {
                 load_sixteen(simd, &dy[first..last], values);

@@ -16,7 +16,7 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
-        transpose::{Square, transpose},
+        transpose::{Aligned, Square, transpose},
         vector::{load_sixteen, store_sixteen},
     },
     BLOCK, HALVES, Operand, SIDE, Steps, copies,
@@ -127,7 +127,7 @@ impl Compute for PackWeights<'_> {
                 for tap in (0..taps).step_by(SIDE) {
                     let here = SIDE.min(taps - tap);
                     // Rows are input channels, columns taps.
-                    let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
+                    let mut squares: Aligned<[Square; 2]> = Aligned([[[0.0; SIDE]; SIDE]; 2]);
                     for (i, row) in squares.as_flattened_mut().iter_mut().enumerate() {
                         let channel = block * HALVES + i;
                         if channel < c.from {
@@ -146,7 +146,7 @@ impl Compute for PackWeights<'_> {
                 }
             }
             for (tap, words) in room.as_chunks::<{ SIDE * SIDE }>().0.iter().enumerate() {
-                let mut square: Square = [[0.0; SIDE]; SIDE];
+                let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
                 square.as_flattened_mut().copy_from_slice(words);
                 transpose(simd, &mut square);
                 let at = first + (block * taps + tap) * STEP;
@@ -273,7 +273,7 @@ impl Compute for ApplyTask<'_> {
 fn turn<S: Simd>(simd: S, sums: &[f32], columns: usize, places: usize, planes: &mut [f32]) {
     for (part, sums) in sums.as_chunks::<{ SIDE * BLOCK }>().0.iter().enumerate() {
         for half in 0..columns {
-            let mut square: Square = [[0.0; SIDE]; SIDE];
+            let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
             for (row, sums) in square.iter_mut().zip(sums.as_chunks::<BLOCK>().0) {
                 load_sixteen(simd, &sums[half * SIDE..], row);
             }
@@ -296,7 +296,7 @@ fn fill<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, pixels: &Pixels, x: &
         let (mut line, mut column) = (0, 0);
         for pixel in (0..h * w).step_by(SIDE) {
             // Rows are channels, columns pixels.
-            let mut squares: [Square; 2] = [[[0.0; SIDE]; SIDE]; 2];
+            let mut squares: Aligned<[Square; 2]> = Aligned([[[0.0; SIDE]; SIDE]; 2]);
             for (plane, row) in planes.chunks_exact(h * w).zip(squares.as_flattened_mut()) {
                 load_sixteen(simd, &plane[pixel..], row);
             }

@@ -15,7 +15,7 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
-        transpose::{Square, transpose},
+        transpose::{Aligned, Square, transpose},
         vector::{load_sixteen, prefetch, store_sixteen},
     },
     BLOCK, HALVES, Operand, SIDE, Steps, Tiles, copies, halves, halves_mut,
@@ -167,7 +167,7 @@ impl Compute for TurnGradients<'_> {
                     copies::copy(from, &mut places[at..at + ow]);
                 }
             }
-            let mut square: Square = [[0.0; SIDE]; SIDE];
+            let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
             for (part, to) in to.chunks_exact_mut(SIDE * BLOCK).enumerate() {
                 for (row, from) in square.iter_mut().zip(places.chunks_exact(words)) {
                     load_sixteen(simd, &from[part * SIDE..], row);
@@ -324,7 +324,7 @@ fn finish<S: Simd>(
     let c = &kernel.rows.c;
     let taps = c.taps();
     let rows = BLOCK.min(c.from - first);
-    let mut square: Square = [[0.0; SIDE]; SIDE];
+    let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
     for (part, sums) in sums.chunks_exact(taps * BLOCK * BLOCK).enumerate() {
         for half in 0..BLOCK / SIDE {
             let output = channels.start + part * BLOCK + half * SIDE;

@@ -9,11 +9,11 @@ use super::{
         Plan,
         arithmetic::{self, Arithmetic, Compute},
         fusion::Epilogue,
-        matrix::{Ahead, Target, Tile, row_tiles_ahead, with_tile},
+        matrix::{Ahead, LINE, Target, Tile, row_tiles_ahead, with_tile},
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
-        transpose::{Square, transpose},
+        transpose::{Aligned, Square, transpose},
         vector::{self, load_sixteen},
     },
     Correlation, SIDE, channel_stride,
@@ -143,7 +143,7 @@ fn half_transformed<S: Simd, const K: usize, const POINTS: usize>(
     let Weights { c, w, transposed, .. } = *t.kernel;
     let source = &t.memory.read(w)[group * c.from * c.to * K * K..][..c.from * c.to * K * K];
     // Rows are channels, then taps.
-    let mut taps: [Square; 2] = [[[0.0; 16]; 16]; 2];
+    let mut taps: Aligned<[Square; 2]> = Aligned([[[0.0; 16]; 16]; 2]);
     let there = if input < c.from { S::F32_LANES.min(c.to.saturating_sub(first)) } else { 0 };
     for lane in 0..there {
         let output = first + lane;
@@ -189,12 +189,19 @@ impl Apply {
         let total = self.sheets() * self.c.per_sheet();
         total.div_ceil(total.div_ceil(BLOCK)).next_multiple_of(ROWS)
     }
+    /// Distances between tiles, and between panels of a tile, of the products of a pass: a tile's lie together, so that their transform reads
+    /// runs of lines, and tiles do not fall into the same sets of the cache.
+    fn strides(&self) -> [usize; 2] {
+        let width = Tile::new().columns;
+        let panel = (self.c.products() + 1) * width;
+        [PASS / width * panel, panel]
+    }
     /// A group's padded channels of one sheet, `columns` at a time; then values of a block's tiles before the matrix products, and those of a
     /// pass after them.
     fn room(&self) -> [usize; 3] {
         let [h, w] = self.c.padded();
-        let values = |channels| self.c.products() * self.block() * channel_stride(channels);
-        [h * w * Tile::new().columns, values(self.c.words(self.c.from)), values(PASS)]
+        let before = self.c.products() * self.block() * channel_stride(self.c.words(self.c.from));
+        [h * w * Tile::new().columns, before, self.block() * self.strides()[0]]
     }
 }
 
@@ -362,8 +369,9 @@ fn data<S: Simd, A: Arithmetic<S>, const N: usize>(
     }
 }
 
-/// after [products, tiles, channels of a pass] = before [products, tiles, words of from] · weights [products, panels, words of from, columns];
-/// meanwhile asks for the lines `to_write` that the results will go to, which lie in memory.
+/// after [tiles, panels of a pass, products, columns] = before [products, tiles, words of from] · weights [products, panels, words of from,
+/// columns]; meanwhile asks for the panel of weights and the tiles that come next, and for the lines `to_write` that the results will go to,
+/// which lie in memory.
 #[expect(clippy::too_many_arguments, reason = "three matrices, their extents and what comes next")]
 #[inline(always)]
 fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
@@ -379,19 +387,23 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     let c = &kernel.c;
     let width = N * S::F32_LANES;
     let words = c.words(c.from);
-    let (from, to) = (channel_stride(words), channel_stride(PASS));
+    let from = channel_stride(words);
+    let [stride, panel_stride] = kernel.strides();
     let depth = words.div_ceil(words.div_ceil(DEPTH));
-    let left = before.chunks_exact(kernel.block() * from);
-    let results = after.chunks_exact_mut(kernel.block() * to);
+    let size = kernel.block() * from;
+    let part = (tiles * from).div_ceil(panels * words.div_ceil(depth)).next_multiple_of(LINE);
     let mut weights = weights;
-    for (left, results) in left.zip(results) {
+    for (product, left) in before.chunks_exact(size).enumerate() {
+        let mut next = before[(product + 1) % c.products() * size..][..tiles * from].chunks(part);
         for panel in 0..panels {
             for start in (0..words).step_by(depth) {
                 to_write.steps(1);
                 let right;
                 (right, weights) = weights.split_at(depth.min(words - start) * width);
-                let to = Target { values: &mut results[panel * width..], stride: to, accumulate: start > 0 };
-                let mut ahead = Ahead::line(weights);
+                let values = &mut after[panel * panel_stride + product * width..];
+                let to = Target { values, stride, accumulate: start > 0 };
+                let soon = [&weights[..right.len().min(weights.len())], next.next().unwrap_or_default()];
+                let mut ahead = Ahead::lines(&soon);
                 row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, &mut ahead, to);
             }
         }
@@ -424,54 +436,61 @@ fn results<S: Simd, const K: usize, const POINTS: usize>(
     (planes, images): (&mut [f32], usize),
 ) {
     let c = &kernel.c;
-    let (stride, across) = (channel_stride(PASS), c.tiles()[1]);
-    let (plane, block, output) = (c.oh * c.ow, kernel.block(), c.groups * c.to * c.oh * c.ow);
-    let period = c.period();
+    let [stride, panel_stride] = kernel.strides();
+    let width = Tile::new().columns;
     let mut half = [[simd.splat_f32s(0.0); POINTS]; SIDE];
-    for channel in channels.clone().step_by(S::F32_LANES) {
-        let lanes = S::F32_LANES.min(channels.end - channel);
-        let mut biases = [0.0; 16];
-        if let Some(bias) = bias {
-            biases[..lanes].copy_from_slice(&bias[channel..][..lanes]);
-        }
-        let bias = S::as_simd_f32s(&biases).0[0];
+    for panel in channels.clone().step_by(width) {
         for (position, tile) in tiles.clone().enumerate() {
-            let at = (first + position) * stride + channel - channels.start;
-            columns::<S, Outputs, POINTS, SIDE>(
-                simd,
-                #[inline(always)]
-                |row, column| {
-                    S::as_simd_f32s(&after[(row * POINTS + column) * block * stride + at..][..S::F32_LANES]).0[0]
-                },
-                &mut half,
-            );
-            // Rows are pixels, then channels.
-            let mut values: Square = [[0.0; 16]; SIDE * SIDE];
-            for row in 0..SIDE {
-                let outputs: [S::f32s; SIDE] = Outputs::of(simd, half[row]);
-                for column in 0..SIDE {
-                    let to = &mut values[row * SIDE + column];
-                    S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(outputs[column], bias);
+            for channel in (panel..channels.end.min(panel + width)).step_by(S::F32_LANES) {
+                let lanes = S::F32_LANES.min(channels.end - channel);
+                let mut biases = [0.0; 16];
+                if let Some(bias) = bias {
+                    biases[..lanes].copy_from_slice(&bias[channel..][..lanes]);
                 }
-            }
-            transpose(simd, &mut values);
-            let (y, x) = (tile / across * SIDE, tile % across * SIDE);
-            for (top, down, y, height) in parts(y, period[0], c.oh, c.sheet) {
-                for (left, right, x, width) in parts(x, period[1], c.ow, c.sheet) {
-                    let image = down * c.sheet + right;
-                    if height == 0 || width == 0 || image >= images {
-                        continue;
+                let bias = S::as_simd_f32s(&biases).0[0];
+                let at = (panel - channels.start) / width * panel_stride + channel - panel;
+                let products = &after[(first + position) * stride + at..];
+                columns::<S, Outputs, POINTS, SIDE>(
+                    simd,
+                    #[inline(always)]
+                    |row, column| S::as_simd_f32s(&products[(row * POINTS + column) * width..][..S::F32_LANES]).0[0],
+                    &mut half,
+                );
+                // Rows are pixels, then channels.
+                let mut values: Aligned<Square> = Aligned([[0.0; 16]; SIDE * SIDE]);
+                for row in 0..SIDE {
+                    let outputs: [S::f32s; SIDE] = Outputs::of(simd, half[row]);
+                    for column in 0..SIDE {
+                        let to = &mut values[row * SIDE + column];
+                        S::as_mut_simd_f32s(to).0[0] = simd.add_f32s(outputs[column], bias);
                     }
-                    let corner = image * output + channel * plane + y * c.ow + x;
-                    for (lane, values) in values.iter().enumerate().take(lanes) {
-                        let lines = values.as_chunks::<SIDE>().0;
-                        for (row, values) in lines[top..top + height].iter().enumerate() {
-                            let to = &mut planes[corner + lane * plane + row * c.ow..][..width];
-                            match to.first_chunk_mut::<SIDE>() {
-                                Some(to) => *to = *values,
-                                None => to.iter_mut().zip(&values[left..]).for_each(|(to, value)| *to = *value),
-                            }
-                        }
+                }
+                transpose(simd, &mut values);
+                put(c, tile, channel, &values[..lanes], (&mut *planes, images));
+            }
+        }
+    }
+}
+
+/// Writes some channels of a tile's outputs [channels, pixels] to the planes of its images.
+#[inline(always)]
+fn put(c: &Correlation, tile: usize, channel: usize, values: &[[f32; 16]], (planes, images): (&mut [f32], usize)) {
+    let (plane, output, across) = (c.oh * c.ow, c.groups * c.to * c.oh * c.ow, c.tiles()[1]);
+    let (period, y, x) = (c.period(), tile / across * SIDE, tile % across * SIDE);
+    for (top, down, y, height) in parts(y, period[0], c.oh, c.sheet) {
+        for (left, right, x, width) in parts(x, period[1], c.ow, c.sheet) {
+            let image = down * c.sheet + right;
+            if height == 0 || width == 0 || image >= images {
+                continue;
+            }
+            let corner = image * output + channel * plane + y * c.ow + x;
+            for (lane, values) in values.iter().enumerate() {
+                let lines = values.as_chunks::<SIDE>().0;
+                for (row, values) in lines[top..top + height].iter().enumerate() {
+                    let to = &mut planes[corner + lane * plane + row * c.ow..][..width];
+                    match to.first_chunk_mut::<SIDE>() {
+                        Some(to) => *to = *values,
+                        None => to.iter_mut().zip(&values[left..]).for_each(|(to, value)| *to = *value),
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::{
     super::{
         arithmetic::Arithmetic,
         memory::{Memory, Slot},
-        transpose::{self, transpose},
+        transpose::{self, Aligned, transpose},
         vector::{load_sixteen, prefetch},
     },
     Correlation, SIDE,
@@ -124,7 +124,7 @@ fn interleave<S: Simd, const WIDTH: usize>(
                 for x in (0..f.w).step_by(transpose::SIDE) {
                     let line = &mut line[start + x..];
                     for group in (0..WIDTH).step_by(transpose::SIDE) {
-                        let mut square = [[0.0; transpose::SIDE]; transpose::SIDE];
+                        let mut square = Aligned([[0.0; transpose::SIDE]; transpose::SIDE]);
                         for (lane, pixels) in square.iter_mut().enumerate() {
                             if let Some(plane) = planes(channels.start + group + lane) {
                                 prefetch(plane, x + LINES_AHEAD * f.w);
@@ -132,7 +132,7 @@ fn interleave<S: Simd, const WIDTH: usize>(
                             }
                         }
                         transpose(simd, &mut square);
-                        for (pixel, values) in line.iter_mut().zip(&square) {
+                        for (pixel, values) in line.iter_mut().zip(square.iter()) {
                             pixel[group..group + transpose::SIDE].copy_from_slice(values);
                         }
                     }

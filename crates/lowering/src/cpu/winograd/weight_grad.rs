@@ -16,7 +16,7 @@ use super::{
         memory::{Memory, Slot},
         movement::chunk,
         program::{Kernel, Work},
-        transpose::{Square, transpose},
+        transpose::{Aligned, Square, transpose},
         vector::{self, past_caches, store_sixteen},
     },
     Correlation,
@@ -352,7 +352,7 @@ fn finish<S: Simd, const M: usize, const N: usize, const K: usize, const POINTS:
                 &mut half,
             );
             // Rows are taps, then channels.
-            let mut values: [Square; 2] = [[[0.0; 16]; 16]; 2];
+            let mut values: Aligned<[Square; 2]> = Aligned([[[0.0; 16]; 16]; 2]);
             for row in 0..K {
                 let taps: [S::f32s; K] = Outputs::of(simd, half[row]);
                 for column in 0..K {
