@@ -12,7 +12,7 @@ use super::{
     arithmetic::{self, Arithmetic, Compute, join_halves, join_line, join_neighbours, join_row},
     convolution::Extents,
     fusion::Epilogue,
-    matrix::{Matrix, Sums, Target, Tile, pack_panel, row_tiles, with_tile},
+    matrix::{Ahead, LINE, Matrix, Sums, Target, Tile, pack_panel, row_tiles, with_tile},
     memory::{Memory, Slot},
     movement::{self, chunk},
     program::{Kernel, Work},
@@ -44,9 +44,10 @@ impl Phases {
         Self { e, height: (e.h + 2 * e.padding).max(e.kh), across }
     }
 
-    /// Values of an image, with room for copies that reach too far.
+    /// Values of an image, with room for copies that reach too far. What follows begins with a cache line: registers that cross one are read
+    /// and written half as fast.
     fn values(&self) -> usize {
-        self.e.c * self.height * self.e.stride * self.across + SLACK
+        (self.e.c * self.height * self.e.stride * self.across + SLACK).next_multiple_of(LINE)
     }
 
     fn fill(&self, x: &[f32], phases: &mut [f32]) {
@@ -111,10 +112,11 @@ impl Forward {
     fn depth(&self) -> usize {
         self.e.window().div_ceil(self.e.window().div_ceil(most_taps()))
     }
-    /// Phases, a panel, weights of a panel's depth as words, and a tile that reaches beyond the outputs.
+    /// Phases, a panel, weights of all panels' depths as words, and the sums of a panel that reaches beyond the outputs.
     fn room(&self) -> [usize; 4] {
         let (width, outputs) = (Tile::new().columns, self.e.o / self.e.groups);
-        let words = outputs * self.precision.words_of_row(self.depth());
+        let panels = self.e.window().div_ceil(self.depth());
+        let words = panels * outputs * self.precision.words_of_row(self.depth());
         [Phases::new(self.e).values(), width * self.depth() + SLACK, words, width * outputs]
     }
 }
@@ -137,12 +139,12 @@ impl Kernel for Forward {
         let [phases, panel, words, _] = self.room();
         let (phases, room) = scratch.split_at_mut(phases);
         let (panel, room) = room.split_at_mut(panel);
-        let (words, edge) = room.split_at_mut(words);
+        let (words, sums) = room.split_at_mut(words);
         Phases::new(*e).fill(&memory.read(self.x)[task * e.input()..][..e.input()], phases);
         let range = task * e.output()..(task + 1) * e.output();
         let y = memory.write(self.y, range.clone());
         let (w, biases) = (memory.read(self.w), memory.read(self.b));
-        let task = ForwardTask { kernel: self, phases, w, panel, words, edge, y: &mut *y };
+        let task = ForwardTask { kernel: self, phases, w, panel, words, sums, y: &mut *y };
         arithmetic::run(self.precision, task);
         for (plane, &bias) in y.chunks_exact_mut(e.pixels()).zip(biases) {
             plane.iter_mut().for_each(|v| *v += bias);
@@ -157,7 +159,7 @@ struct ForwardTask<'a> {
     w: &'a [f32],
     panel: &'a mut [f32],
     words: &'a mut [f32],
-    edge: &'a mut [f32],
+    sums: &'a mut [f32],
     y: &'a mut [f32],
 }
 
@@ -179,39 +181,42 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
         let seen = &t.phases[phases.group(group)..];
         let w = &t.w[group * outputs * window..][..outputs * window];
         let y = &mut t.y[group * outputs * pixels..][..outputs * pixels];
-        for start in (0..window).step_by(t.kernel.depth()) {
-            let depth = t.kernel.depth().min(window - start);
-            let steps = A::steps(depth);
-            let taps = &t.kernel.taps[start..start + depth];
-            let left = if A::STEP == 1 {
-                (&w[start..], window)
-            } else {
-                for (row, words) in w.chunks_exact(window).zip(t.words.chunks_exact_mut(steps)) {
+        let most = t.kernel.depth();
+        let panels = || (0..window).step_by(most).map(|start| (start, most.min(window - start)));
+        let words = outputs * A::steps(most);
+        if A::STEP != 1 {
+            for ((start, depth), words) in panels().zip(t.words.chunks_exact_mut(words)) {
+                for (row, words) in w.chunks_exact(window).zip(words.chunks_exact_mut(A::steps(depth))) {
                     join_row(simd, arithmetic, &row[start..start + depth], words);
                 }
-                (&*t.words, steps)
-            };
-            for first in (0..pixels).step_by(width) {
-                let count = width.min(pixels - first);
+            }
+        }
+        for first in (0..pixels).step_by(width) {
+            let count = width.min(pixels - first);
+            for (part, (start, depth)) in panels().enumerate() {
+                let taps = &t.kernel.taps[start..start + depth];
                 match S::F32_LANES {
                     16 => pack::<32>(&phases, seen, taps, first..first + count, t.panel),
                     8 => pack::<16>(&phases, seen, taps, first..first + count, t.panel),
                     _ => pack::<8>(&phases, seen, taps, first..first + count, t.panel),
                 }
                 join_halves::<S, A, N>(simd, arithmetic, &mut t.panel[..depth * width]);
+                let steps = A::steps(depth);
+                let left =
+                    if A::STEP == 1 { (&w[start..], window) } else { (&t.words[part * words..][..words], steps) };
                 let panel = &t.panel[..steps * width];
                 let accumulate = start > 0;
                 if count == width {
                     let to = Target { values: &mut y[first..], stride: pixels, accumulate };
                     row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
-                    continue;
+                } else {
+                    let to = Target { values: &mut *t.sums, stride: width, accumulate };
+                    row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
                 }
-                let to = Target { values: &mut *t.edge, stride: width, accumulate: false };
-                row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
-                for (row, sums) in t.edge.chunks_exact(width).enumerate().take(outputs) {
-                    for (to, &sum) in y[row * pixels + first..][..count].iter_mut().zip(sums) {
-                        *to = if accumulate { *to + sum } else { sum };
-                    }
+            }
+            if count < width {
+                for (row, sums) in t.sums.chunks_exact(width).enumerate().take(outputs) {
+                    y[row * pixels + first..][..count].copy_from_slice(&sums[..count]);
                 }
             }
         }
@@ -261,7 +266,10 @@ pub(super) fn forward(plan: &mut Plan, e: Extents, x: &[Slot], y: Slot, epilogue
     plan.push(Forward { e, taps, precision: plan.precision, x: x[0], w: x[1], b: x[2], y, epilogue }, &touches);
 }
 
-/// Weight gradients of a fixed part of the batch, one line of outputs after the other: taps of the window are rows, output
+/// Lines of outputs that weight gradients take at a time: enough for sums to be read and written seldom, few enough for panels to stay near.
+const LINES: usize = 4;
+
+/// Weight gradients of a fixed part of the batch, some lines of outputs after the other: taps of the window are rows, output
 /// channels columns.
 struct WeightGrad {
     e: Extents,
@@ -275,12 +283,12 @@ struct WeightGrad {
 }
 
 impl WeightGrad {
-    /// Phases, panels of a line of output gradients [panels, ow, columns], and sums [window, columns of all panels].
+    /// Phases, panels of some lines of output gradients [panels, lines, ow, columns], and sums [window, columns of all panels].
     fn room(&self) -> [usize; 3] {
         let columns = (self.e.o / self.e.groups).next_multiple_of(Tile::new().columns);
         [
             Phases::new(self.e).values(),
-            columns * self.e.ow,
+            columns * LINES * self.e.ow,
             columns * self.e.window().next_multiple_of(Tile::new().rows),
         ]
     }
@@ -358,34 +366,50 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
     let columns = outputs.next_multiple_of(width);
     let steps = A::steps(e.ow);
     join_line(simd, arithmetic, t.phases);
-    for oy in 0..e.oh {
-        // Output gradients of the line: [pixels, channels], a panel of channels at a time.
-        let dy = Matrix::columns(&t.dy[oy * e.ow..], e.pixels());
-        for (p, panel) in t.panels.chunks_exact_mut(e.ow * width).enumerate() {
-            pack_panel(simd, panel, dy, p * width, outputs, 0..e.ow);
-            join_neighbours::<S, A, N>(simd, arithmetic, panel);
+    let size = e.ow * width;
+    for oy in (0..e.oh).step_by(LINES) {
+        let lines = LINES.min(e.oh - oy);
+        // Output gradients of the lines: [pixels, channels], a panel of channels at a time.
+        for (p, panel) in t.panels.chunks_exact_mut(lines * size).take(columns / width).enumerate() {
+            for (line, panel) in panel.chunks_exact_mut(size).enumerate() {
+                let dy = Matrix::columns(&t.dy[(oy + line) * e.ow..], e.pixels());
+                pack_panel(simd, panel, dy, p * width, outputs, 0..e.ow);
+                join_neighbours::<S, A, N>(simd, arithmetic, panel);
+            }
         }
         let first = phases.group(t.group) + oy * phases.line();
+        // Of each plane the next lines are a short run of its own.
+        let next = [t.dy.get((oy + lines) * e.ow..).unwrap_or(&[])];
+        let tiles = e.window().div_ceil(M) * (columns / width);
+        let row = LINES.min(e.oh - oy - lines) * e.ow;
+        let mut ahead: Ahead = if row > 0 { Ahead::rows(&next, row, e.pixels(), tiles) } else { Ahead::NOTHING };
         for tap in (0..e.window()).step_by(M) {
             // Beyond the last tap any will do: those sums are not used.
             let mut rows: [&[f32]; M] = [&[]; M];
             for (i, row) in rows.iter_mut().enumerate() {
                 let start = t.taps.get(tap + i).unwrap_or(&0);
-                *row = &t.phases[first + start..][..A::STEP * steps];
+                *row = &t.phases[first + start..][..(lines - 1) * phases.line() + A::STEP * steps];
             }
-            for (p, panel) in t.panels.chunks_exact(e.ow * width).enumerate() {
+            for (p, panel) in t.panels.chunks_exact(lines * size).take(columns / width).enumerate() {
+                ahead.step();
                 let to = &mut t.sums[tap * columns + p * width..];
-                arithmetic.vectorize(simd, LineTile::<M, N> { rows, right: &panel[..steps * width], to, columns });
+                let (line, used) = (phases.line(), steps * width);
+                arithmetic.vectorize(simd, LineTile::<M, N> { rows, line, right: panel, size, used, to, columns });
             }
         }
     }
 }
 
-/// Adds a line's products of M taps and a panel of output channels to their sums, rows of which are `columns` apart: a function of its own,
+/// Adds products of M taps at some lines and a panel of output channels to their sums, rows of which are `columns` apart: a function of its own,
 /// as register tiles of matrices are.
 struct LineTile<'a, const M: usize, const N: usize> {
+    /// What the taps see, from one line to the next.
     rows: [&'a [f32]; M],
+    line: usize,
+    /// [lines, size], of which so many values of each line are used.
     right: &'a [f32],
+    size: usize,
+    used: usize,
     to: &'a mut [f32],
     columns: usize,
 }
@@ -394,15 +418,17 @@ impl<const M: usize, const N: usize> Compute for LineTile<'_, M, N> {
     type Output = ();
     #[inline(always)]
     fn compute<S: Simd, A: Arithmetic<S>>(self, simd: S, arithmetic: A) {
-        let right = S::as_simd_f32s(self.right).0.as_chunks::<N>().0;
         let mut sums: Sums<S, M, N> = [[simd.splat_f32s(0.0); N]; M];
-        // As long as the panel, which the compiler does not know.
-        let rows = self.rows.map(|row| &row[..A::STEP * right.len()]);
-        for (k, right) in right.iter().enumerate() {
-            for i in 0..M {
-                let value = simd.splat_f32s(rows[i][A::STEP * k]);
-                for n in 0..N {
-                    sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
+        for (line, right) in self.right.chunks_exact(self.size).enumerate() {
+            let right = S::as_simd_f32s(&right[..self.used]).0.as_chunks::<N>().0;
+            // As long as the panel, which the compiler does not know.
+            let rows = self.rows.map(|row| &row[line * self.line..][..A::STEP * right.len()]);
+            for (k, right) in right.iter().enumerate() {
+                for i in 0..M {
+                    let value = simd.splat_f32s(rows[i][A::STEP * k]);
+                    for n in 0..N {
+                        sums[i][n] = arithmetic.step(simd, value, right[n], sums[i][n]);
+                    }
                 }
             }
         }
