@@ -99,14 +99,14 @@ impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
 
     /// Values that lie one after the other, a line each step.
     pub(crate) fn line(values: &'a [f32]) -> Self {
-        // One row, however long.
-        let row = usize::MAX / 2;
-        Self { values, row, stride: row, rate: 1, end: values.len(), ..Self::NOTHING }
+        Self { values, row: values.len(), stride: values.len(), rate: 1, end: values.len(), ..Self::NOTHING }
     }
 
-    /// Some runs of such values.
+    /// Some runs of such values, as rows without a distance between them.
     pub(crate) fn lines(runs: &'a [&'a [f32]]) -> Self {
-        runs.split_first().map_or(Self::NOTHING, |(values, others)| Self { others, ..Self::line(values) })
+        let Some((values, others)) = runs.split_first() else { return Self::NOTHING };
+        const ROW: usize = 8 * LINE;
+        Self { values, others, row: ROW, stride: ROW, rate: 1, at: 0, end: ROW }
     }
 
     /// Asks for what is due at so many steps.
@@ -132,7 +132,7 @@ impl<'a, const WRITE: bool> Ahead<'a, WRITE> {
                 self.at = self.end - self.row;
                 if self.at >= self.values.len() {
                     let (values, others) = self.others.split_first().map_or((&[][..], self.others), |(v, o)| (*v, o));
-                    *self = Self { values, others, at: 0, end: self.row.min(values.len()), ..*self };
+                    *self = Self { values, others, at: 0, end: self.row, ..*self };
                 }
             }
         }

@@ -403,7 +403,8 @@ fn products<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
                 let values = &mut after[panel * panel_stride + product * width..];
                 let to = Target { values, stride, accumulate: start > 0 };
                 let soon = [&weights[..right.len().min(weights.len())], next.next().unwrap_or_default()];
-                let mut ahead = Ahead::lines(&soon);
+                // With AVX2 (measured on Emerald Rapids) asking for tiles costs more than it saves.
+                let mut ahead = if S::F32_LANES == 16 { Ahead::lines(&soon) } else { Ahead::line(weights) };
                 row_tiles_ahead::<S, A, M, N>(simd, arithmetic, (&left[start..], from), tiles, right, &mut ahead, to);
             }
         }
