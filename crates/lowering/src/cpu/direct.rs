@@ -205,14 +205,9 @@ fn forward_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(simd
                 let left =
                     if A::STEP == 1 { (&w[start..], window) } else { (&t.words[part * words..][..words], steps) };
                 let panel = &t.panel[..steps * width];
-                let accumulate = start > 0;
-                if count == width {
-                    let to = Target { values: &mut y[first..], stride: pixels, accumulate };
-                    row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
-                } else {
-                    let to = Target { values: &mut *t.sums, stride: width, accumulate };
-                    row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
-                }
+                let (values, stride) = if count == width { (&mut y[first..], pixels) } else { (&mut *t.sums, width) };
+                let to = Target { values, stride, accumulate: start > 0 };
+                row_tiles::<S, A, M, N>(simd, arithmetic, left, outputs, panel, to);
             }
             if count < width {
                 for (row, sums) in t.sums.chunks_exact(width).enumerate().take(outputs) {
@@ -379,10 +374,10 @@ fn weight_grad_tiles<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(
         }
         let first = phases.group(t.group) + oy * phases.line();
         // Of each plane the next lines are a short run of its own.
-        let next = [t.dy.get((oy + lines) * e.ow..).unwrap_or(&[])];
-        let tiles = e.window().div_ceil(M) * (columns / width);
+        let next = [&t.dy[(oy + lines) * e.ow..]];
         let row = LINES.min(e.oh - oy - lines) * e.ow;
-        let mut ahead: Ahead = if row > 0 { Ahead::rows(&next, row, e.pixels(), tiles) } else { Ahead::NOTHING };
+        let tiles = e.window().div_ceil(M) * (columns / width);
+        let mut ahead: Ahead = Ahead::rows(&next, row, e.pixels(), tiles);
         for tap in (0..e.window()).step_by(M) {
             // Beyond the last tap any will do: those sums are not used.
             let mut rows: [&[f32]; M] = [&[]; M];

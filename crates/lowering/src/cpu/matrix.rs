@@ -298,58 +298,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Packs columns `from..` of b (those there are, zeros beyond `columns`) at some depth into `panel` [depth, L].
-#[inline(always)]
-fn pack<S: Simd, const L: usize>(
-    simd: S,
-    panel: &mut [f32],
-    b: Matrix,
-    from: usize,
-    columns: usize,
-    depth: Range<usize>,
-) {
-    let here = columns.saturating_sub(from).min(L);
-    let panel = &mut panel.as_chunks_mut::<L>().0[..depth.len()];
-    if here < L {
-        panel.iter_mut().for_each(|to| to.fill(0.0));
-    }
-    if b.column_stride == 1 {
-        for (to, k) in panel.iter_mut().zip(depth) {
-            let row = &b.values[k * b.row_stride + from..];
-            match row.first_chunk::<L>() {
-                Some(row) if here == L => *to = *row,
-                _ => to[..here].copy_from_slice(&row[..here]),
-            }
-        }
-    } else if b.row_stride == 1 {
-        for group in (0..L).step_by(SIDE) {
-            for (part, panel) in panel.chunks_mut(SIDE).enumerate() {
-                let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
-                for (lane, values) in square.iter_mut().enumerate().take(here.saturating_sub(group)) {
-                    // What follows a column's part is read too, and not used.
-                    let column = (from + group + lane) * b.column_stride;
-                    load_sixteen(simd, &b.values[column + depth.start + part * SIDE..], values);
-                }
-                transpose(simd, &mut square);
-                for (to, values) in panel.iter_mut().zip(square.iter()) {
-                    let to = &mut to[group..];
-                    match to.first_chunk_mut::<SIDE>() {
-                        Some(to) => *to = *values,
-                        None => to.copy_from_slice(&values[..to.len()]),
-                    }
-                }
-            }
-        }
-    } else {
-        for (to, k) in panel.iter_mut().zip(depth) {
-            for (i, to) in to.iter_mut().enumerate().take(here) {
-                *to = b.values[k * b.row_stride + (from + i) * b.column_stride];
-            }
-        }
-    }
-}
-
-/// [`pack`] for a panel of the level's width.
+/// Packs columns `from..` of b (those there are, zeros beyond `columns`) at some depth into `panel` [depth, columns of the level's tile].
 #[inline(always)]
 pub(crate) fn pack_panel<S: Simd>(
     simd: S,
@@ -359,10 +308,38 @@ pub(crate) fn pack_panel<S: Simd>(
     columns: usize,
     depth: Range<usize>,
 ) {
-    match S::F32_LANES {
-        16 => pack::<S, 32>(simd, panel, b, from, columns, depth),
-        8 => pack::<S, 16>(simd, panel, b, from, columns, depth),
-        _ => pack::<S, 8>(simd, panel, b, from, columns, depth),
+    let width = 2 * S::F32_LANES;
+    let here = columns.saturating_sub(from).min(width);
+    let panel = &mut panel[..depth.len() * width];
+    if b.column_stride == 1 {
+        for (to, k) in panel.chunks_exact_mut(width).zip(depth) {
+            let row = &b.values[k * b.row_stride + from..];
+            if here == width {
+                to.copy_from_slice(&row[..width]);
+            } else {
+                to[..here].copy_from_slice(&row[..here]);
+                to[here..].fill(0.0);
+            }
+        }
+        return;
+    }
+    for group in (0..width).step_by(SIDE) {
+        for (part, panel) in panel.chunks_mut(SIDE * width).enumerate() {
+            let mut square: Aligned<Square> = Aligned([[0.0; SIDE]; SIDE]);
+            for (lane, values) in square.iter_mut().enumerate().take(here.saturating_sub(group)) {
+                // What follows a column's part is read too, and not used.
+                let column = (from + group + lane) * b.column_stride;
+                load_sixteen(simd, &b.values[column + depth.start + part * SIDE..], values);
+            }
+            transpose(simd, &mut square);
+            for (to, values) in panel.chunks_exact_mut(width).zip(square.iter()) {
+                let to = &mut to[group..];
+                match to.first_chunk_mut::<SIDE>() {
+                    Some(to) => *to = *values,
+                    None => to.copy_from_slice(&values[..to.len()]),
+                }
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
         movement::chunk,
         program::{Kernel, Work},
         transpose::{Aligned, Square, transpose},
-        vector::{self, load_sixteen},
+        vector::{self, load_sixteen, load_some},
     },
     Correlation, SIDE, channel_stride,
     tiles::{Destination, Images, Pairs, Values, data_of_channels},
@@ -444,11 +444,7 @@ fn results<S: Simd, const K: usize, const POINTS: usize>(
         for (position, tile) in tiles.clone().enumerate() {
             for channel in (panel..channels.end.min(panel + width)).step_by(S::F32_LANES) {
                 let lanes = S::F32_LANES.min(channels.end - channel);
-                let mut biases = [0.0; 16];
-                if let Some(bias) = bias {
-                    biases[..lanes].copy_from_slice(&bias[channel..][..lanes]);
-                }
-                let bias = S::as_simd_f32s(&biases).0[0];
+                let bias = load_some(simd, bias.map_or(&[], |bias| &bias[channel..][..lanes]));
                 let at = (panel - channels.start) / width * panel_stride + channel - panel;
                 let products = &after[(first + position) * stride + at..];
                 columns::<S, Outputs, POINTS, SIDE>(
